@@ -1,0 +1,110 @@
+"""The command line: argv to a request, a report to text and an exit code. Only this and `terminal` print or exit."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from convert.errors import UsageError
+from convert.terminal import Talk, exits, memory_of, model_options, run_options, threads_of
+
+if TYPE_CHECKING:
+    from convert import api
+
+EPILOG = """\b
+Exit codes: 0 every artifact passed; 1 artifacts were made but a check failed or could not run; 2 usage or input;
+3 nothing could be made; 130 or 143 interrupted.
+\b
+Examples:
+  python -m convert samples/digits.pt --to tflite
+  python -m convert model.keras --to all --out build/release
+  python -m convert weights.pt --architecture net.py:Net --input 'image:float32[batch,3,224,224]' --to onnx
+  python -m convert model.pt --inspect"""
+
+
+@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.argument("model")
+@click.option("--to", "targets", default="", metavar="FORMAT[,FORMAT]", help="Formats to make: tflite, onnx, "
+              "torchscript, or all.")
+@click.option("--inspect", is_flag=True, help="Say what MODEL is and what can be made of it, and convert nothing.")
+@click.option("--out", default="", metavar="DIR", help="Folder for artifacts and report.  [default: build/<model "
+              "name>]")
+@model_options
+@run_options
+@click.version_option(package_name="edgeproof", prog_name="edgeproof")
+def main(
+    model: str,
+    targets: str,
+    *,
+    inspect: bool,
+    out: str,
+    architecture: str,
+    specs: tuple[str, ...],
+    inputs_file: str,
+    trust: bool,
+    seed: int,
+    threads: str,
+    timeout: float,
+    memory_limit: float | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Convert the trained Keras or PyTorch model in the file MODEL, and prove every artifact.
+
+    Each artifact is checked for its contract (names, dtypes, shapes), for numerical parity with the model, and timed.
+    Artifacts that pass, and report.json, are written to the output folder; the table goes to stdout.
+    """
+    with exits():
+        # NOTE: Why imported here: --help must not wait for anything.
+        from convert import api
+
+        if inspect:
+            if targets:
+                raise UsageError("--inspect converts nothing", fix="leave out --to, or --inspect")
+            show(api.inspect(model, architecture=architecture, input=specs, inputs=inputs_file, trust=trust), as_json)
+            return
+        if not targets:
+            raise UsageError("no format to convert to", fix="add --to tflite,onnx,torchscript, or --to all")
+        with Talk(quiet=quiet) as say:
+            report = api.convert(
+                model,
+                targets,
+                out=out,
+                architecture=architecture,
+                input=specs,
+                inputs=inputs_file,
+                trust=trust,
+                threads=threads_of(threads),
+                seed=seed,
+                timeout_seconds=timeout,
+                memory_bytes=memory_of(memory_limit),
+                say=say,
+            )
+        from validators.reports import RENDERINGS
+
+        sys.stdout.write(RENDERINGS["json" if as_json else "terminal"].render(report))
+        sys.stdout.flush()
+        sys.exit(report.exit_code)
+
+
+def show(inspected: api.Inspected, as_json: bool) -> None:
+    """Print what --inspect found."""
+    import msgspec
+
+    source, model = inspected.source, inspected.model
+    routes = {form: [candidate.name for candidate in plans] for form, plans in inspected.routes}
+    if as_json:
+        answer = {"source": source, "model": model, "routes": routes}
+        print(msgspec.json.format(msgspec.json.encode(answer)).decode())
+        return
+    print(f"{source.path}: {source.detail} (kind {source.kind}, {source.file_bytes:,} bytes, sha256 {source.sha256})")
+    print(f"parameters: {model.parameters:,}")
+    for side, specs in (("input", model.signature.inputs), ("output", model.signature.outputs)):
+        for spec in specs:
+            print(f"{side}: {spec}")
+    for form, names in routes.items():
+        print(f"{form}: {', then if that fails '.join(names) if names else 'no route yet'}")
+    for note in model.notes:
+        print(f"note: {note}")

@@ -1,0 +1,83 @@
+"""Finished files: what they are, read without the framework that made them, and the contract written into them.
+
+A format is one file of this folder that registers a `Format`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from convert.errors import UnknownSource, UsageError
+from convert.registry import Registry
+from convert.sources import Probe
+from convert.sources._probe import probe
+from convert.spec import Signature
+
+__all__ = ["FORMATS", "Draft", "Facts", "Format", "FormatError", "Unsigned", "recognise"]
+
+
+class FormatError(UsageError):
+    """An artifact that cannot be read as what it claims to be."""
+
+
+class Unsigned(FormatError):
+    """An artifact whose format leaves its signature to an extra file it does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A file as a converter left it: its own names for the tensors, in the order of the promised signature.
+
+    `signature` is the promise as this route could keep it: a free dimension may have become fixed, a 64-bit integer
+    32 bits wide. `notes` say so.
+    """
+
+    path: str
+    signature: Signature
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a finished file says of itself."""
+
+    signature: Signature
+    operators: dict[str, int]  # how many of each
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One kind of artifact.
+
+    `seal` writes the promised names, order and free dimensions into the file in place; `read` says what is in it.
+    Both run in a worker.
+    """
+
+    name: str
+    title: str
+    suffix: str
+    recognise: Callable[[Probe], bool]
+    seal: Callable[[Path, Draft], None]
+    read: Callable[[Path], Facts]
+
+
+FORMATS: Registry[Format] = Registry("format", "convert.formats")
+
+
+def recognise(path: Path) -> Format:
+    """Recognise an artifact by its content.
+
+    Raises UsageError where there is none, UnknownSource where it is of no known format.
+    """
+    if not path.exists():
+        raise UsageError(f"there is no file {path}", fix="check the path; relative paths start at the current folder")
+    seen = probe(path)
+    for kind in FORMATS:
+        if kind.recognise(seen):
+            return kind
+    known = ", ".join(kind.title for kind in FORMATS)
+    raise UnknownSource(f"{path} is {seen.looks_like()}, which is no artifact edgeproof runs", fix=f"give one of: {known}")

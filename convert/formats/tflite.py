@@ -1,0 +1,143 @@
+"""TFLite (LiteRT) flatbuffers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from convert.formats import FORMATS, Draft, Facts, Format, FormatError
+from convert.sources import Probe
+from convert.spec import BATCH, Dim, Signature, TensorSpec
+
+IDENTIFIER = b"TFL3"
+SIGNATURE_KEY = b"serving_default"
+
+#: TFLite's type numbers (schema.fbs, enum TensorType) as NumPy's names.
+DTYPES = {
+    0: "float32",
+    1: "float16",
+    2: "int32",
+    3: "uint8",
+    4: "int64",
+    6: "bool",
+    7: "int16",
+    9: "int8",
+    10: "float64",
+}
+
+
+def recognise(seen: Probe) -> bool:
+    """Know a TFLite file by its flatbuffer identifier."""
+    return seen.head[4:8] == IDENTIFIER
+
+
+def read_model(path: Path) -> Any:
+    """Read a file into the flatbuffer schema's object tree.
+
+    Raises FormatError where it is damaged.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    try:
+        root = schema.Model.GetRootAsModel(path.read_bytes(), 0)
+        model = schema.ModelT.InitFromObj(root)
+    except Exception as error:  # a damaged offset shows as whatever Python raises on the bytes it points to
+        raise FormatError(f"{path} is a damaged TFLite file: {error}", fix="copy or convert it again") from error
+    if not model.subgraphs:
+        raise FormatError(f"{path} is a TFLite file without a graph", fix="convert it again")
+    return model
+
+
+def write_model(path: Path, model: Any) -> None:
+    """Write the object tree back as a flatbuffer."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    path.write_bytes(bytes(builder.Output()))
+
+
+def seal(path: Path, draft: Draft) -> None:
+    """Name the tensors of the default signature as promised, in the promised order."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = read_model(path)
+    graph = model.subgraphs[0]
+    before = _signature_def(model)
+    if before is None:
+        pairs = (dict(enumerate(graph.inputs)), dict(enumerate(graph.outputs)))
+        inputs, outputs = ({str(i): int(t) for i, t in side.items()} for side in pairs)
+        draft_inputs, draft_outputs = (tuple(map(str, range(len(side)))) for side in pairs)
+    else:
+        inputs = {_text(entry.name): int(entry.tensorIndex) for entry in before.inputs or ()}
+        outputs = {_text(entry.name): int(entry.tensorIndex) for entry in before.outputs or ()}
+        draft_inputs, draft_outputs = draft.input_names, draft.output_names
+    after = schema.SignatureDefT()
+    after.signatureKey = SIGNATURE_KEY
+    after.subgraphIndex = 0
+    after.inputs = _entries(schema, draft.signature.inputs, draft_inputs, inputs)
+    after.outputs = _entries(schema, draft.signature.outputs, draft_outputs, outputs)
+    model.signatureDefs = [after]
+    graph.inputs = [entry.tensorIndex for entry in after.inputs]
+    graph.outputs = [entry.tensorIndex for entry in after.outputs]
+    write_model(path, model)
+
+
+def read(path: Path) -> Facts:
+    """Read the default signature, or the graph's own inputs and outputs where there is none, and the operators."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = read_model(path)
+    graph = model.subgraphs[0]
+    signature = _signature_def(model)
+    if signature is None:
+        sides = ([(_text(graph.tensors[i].name), i) for i in indices] for indices in (graph.inputs, graph.outputs))
+    else:
+        sides = ([(_text(e.name), e.tensorIndex) for e in side or ()] for side in (signature.inputs, signature.outputs))
+    inputs, outputs = (tuple(_spec(name, graph.tensors[index]) for name, index in side) for side in sides)
+    names = {value: key for key, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    operators: Counter[str] = Counter()
+    for subgraph in model.subgraphs:
+        for operator in subgraph.operators or ():
+            code = model.operatorCodes[operator.opcodeIndex]
+            name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            operators[_text(code.customCode) if name == "CUSTOM" else name] += 1
+    return Facts(Signature(inputs, outputs), dict(sorted(operators.items())))
+
+
+def _signature_def(model: Any) -> Any | None:
+    """Find the signature callers use by default: the one named so, else the only one."""
+    signatures = list(model.signatureDefs or ())
+    for signature in signatures:
+        if signature.signatureKey == SIGNATURE_KEY:
+            return signature
+    return signatures[0] if len(signatures) == 1 else None
+
+
+def _entries(schema: Any, specs: tuple[TensorSpec, ...], drafted: tuple[str, ...], tensors: dict[str, int]) -> list[Any]:
+    entries = []
+    for spec, name in zip(specs, drafted, strict=True):
+        if name not in tensors:
+            raise FormatError(f"the converter's file has no tensor {name!r}; it has {', '.join(tensors)}")
+        entry = schema.TensorMapT()
+        entry.name = spec.name.encode()
+        entry.tensorIndex = tensors[name]
+        entries.append(entry)
+    return entries
+
+
+def _spec(name: str, tensor: Any) -> TensorSpec:
+    shape: list[Dim] = [] if tensor.shape is None else [int(size) for size in tensor.shape]
+    if tensor.shapeSignature is not None:
+        for axis, size in enumerate(tensor.shapeSignature):
+            if size == -1:
+                shape[axis] = BATCH if axis == 0 else f"{name}_{axis}"
+    return TensorSpec(name, DTYPES.get(tensor.type, f"type {tensor.type}"), tuple(shape))
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode() if isinstance(name, bytes) else name
+
+
+FORMATS.register(Format("tflite", "TFLite (.tflite)", ".tflite", recognise, seal, read))

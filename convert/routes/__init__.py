@@ -1,0 +1,110 @@
+"""Routes: one converter's way from a kind of model file to a format.
+
+A route is one file of this folder that registers a `Route`; modules whose name starts with an underscore are shared by
+several of them. A candidate that fails gives way to the next, so a route raises rather than leave a doubtful file.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from convert.errors import EdgeproofError, RouteError
+from convert.formats import FORMATS, Draft
+from convert.registry import Registry
+from convert.sources import identify, load
+from convert.spec import Artifact, LoadOptions, Signature, SourceFile, sha256_of
+from convert.worker import Environment, summary
+
+__all__ = ["ROUTES", "Route", "Task", "Work", "always", "has_free_batch", "perform"]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a route gets to convert, inside its worker."""
+
+    path: Path  # of the source, or of the artifact an earlier route of the chain made
+    model: Any  # the loaded model; None where the path is an artifact
+    signature: Signature  # the promise to keep
+    out: Path  # the file to write
+
+
+def always(_: Signature) -> bool:
+    """Apply to every model."""
+    return True
+
+
+def has_free_batch(signature: Signature) -> bool:
+    """Apply to models whose batch is free: fixing it is something to try, and it is not done yet."""
+    return bool(signature.free)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One edge of the graph of formats.
+
+    `takes` are kinds of sources, or formats for a later step of a chain; `rank` orders the candidates of an edge,
+    lowest first, and `why` gives the reason for the place.
+    """
+
+    name: str
+    title: str
+    takes: tuple[str, ...]
+    gives: str
+    rank: int
+    why: str
+    environment: Environment
+    convert: Callable[[Work], Draft]
+    applies: Callable[[Signature], bool] = always
+
+
+ROUTES: Registry[Route] = Registry("route", "convert.routes")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One conversion, as it travels to a worker."""
+
+    route: str
+    module: str  # that registers the route, so that plug-ins from elsewhere are found
+    source: SourceFile
+    options: LoadOptions
+    signature: Signature
+    out: str
+    made: str = ""  # the artifact of an earlier route, where this is a later step of a chain
+
+
+def perform(task: Task) -> Artifact:
+    """Convert, then write the contract into the file; runs in the route's worker.
+
+    Raises RouteError for whatever the converter raised, with its first words.
+    """
+    importlib.import_module(task.module)
+    route = ROUTES[task.route]
+    out = Path(task.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    model = model_of(task)
+    try:
+        draft = route.convert(Work(Path(task.made or task.source.path), model, task.signature, out))
+    except EdgeproofError:
+        raise
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        raise RouteError(f"{type(error).__name__}: {summary(error)}") from error
+    if not out.is_file() or out.stat().st_size == 0:
+        raise RouteError(f"{route.title} reported success and wrote no file")
+    form = FORMATS[route.gives]
+    form.seal(out, replace(draft, path=str(out)))
+    return Artifact(str(out), form.name, "fp32", draft.signature, sha256_of(out), out.stat().st_size, draft.notes)
+
+
+def model_of(task: Task) -> Any:
+    """Load what the task converts: the source, or an earlier route's artifact where its format is a source too."""
+    if not task.made:
+        return load(task.source, task.options).model
+    made = identify(Path(task.made))
+    return load(made, LoadOptions()).model

@@ -1,0 +1,74 @@
+"""Keras models as TensorFlow functions and SavedModels with a signature of positions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convert.routes import Work
+from convert.spec import BATCH, Signature
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def input_names(signature: Signature) -> tuple[str, ...]:
+    """Name inputs by position, since TensorFlow mangles names that are not identifiers."""
+    return tuple(f"input_{position}" for position in range(len(signature.inputs)))
+
+
+def output_names(signature: Signature) -> tuple[str, ...]:
+    """Name outputs by position; see `input_names`."""
+    return tuple(f"output_{position}" for position in range(len(signature.outputs)))
+
+
+def function(work: Work, signature: Signature) -> tuple[Any, list[tf.TensorSpec]]:
+    """Wrap the model as a tf.function from positions to positions, its free dimensions as in `signature`."""
+    import tensorflow as tf
+
+    from convert.sources._keras import call
+
+    specs = [
+        tf.TensorSpec([None if isinstance(dim, str) else dim for dim in spec.shape], spec.dtype, name=name)
+        for spec, name in zip(signature.inputs, input_names(signature), strict=True)
+    ]
+    names = [spec.name for spec in signature.inputs]
+
+    @tf.function(input_signature=specs, autograph=False)
+    def serve(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = call(work.model, dict(zip(names, tensors, strict=True)))
+        return {
+            position: found[spec.name]
+            for position, spec in zip(output_names(signature), signature.outputs, strict=True)
+        }
+
+    return serve, specs
+
+
+def save(work: Work, signature: Signature, folder: Path) -> None:
+    """Write a SavedModel of the model whose default signature is of positions."""
+    import tensorflow as tf
+
+    serve, _ = function(work, signature)
+    module = tf.Module()
+    module.model = work.model
+    module.serve = serve
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve.get_concrete_function()})
+
+
+def to_tflite(work: Work, signature: Signature) -> None:
+    """Convert with TensorFlow's converter to built-in operators only, which every stock interpreter runs."""
+    import tempfile
+
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        save(work, signature, Path(folder))
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        work.out.write_bytes(converter.convert())
+
+
+def at_batch_one(signature: Signature) -> Signature:
+    """Give the signature with the batch fixed to one."""
+    return signature.fixed({BATCH: 1})

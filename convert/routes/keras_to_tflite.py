@@ -1,0 +1,29 @@
+"""Keras to TFLite through TensorFlow's own converter, free dimensions left free."""
+
+from __future__ import annotations
+
+from convert.formats import Draft
+from convert.routes import ROUTES, Route, Work
+from convert.routes._tensorflow import input_names, output_names, to_tflite
+from convert.sources import KERAS
+
+
+def convert(work: Work) -> Draft:
+    """Convert with the signature as it is."""
+    signature = work.signature
+    to_tflite(work, signature)
+    return Draft(str(work.out), signature, input_names(signature), output_names(signature))
+
+
+ROUTES.register(
+    Route(
+        name="tflite-converter",
+        title="TFLiteConverter",
+        takes=("keras", "keras_h5"),
+        gives="tflite",
+        rank=10,
+        why="TensorFlow's own converter; the fastest files of the Keras zoo",
+        environment=KERAS,
+        convert=convert,
+    )
+)

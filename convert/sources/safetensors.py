@@ -1,0 +1,54 @@
+"""Weights in the safetensors format, for a PyTorch architecture."""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+from convert.errors import LoadError, UnknownSource
+from convert.sources import SOURCES, TORCH, LoadedModel, Probe, Source
+from convert.sources._architecture import fit, require
+from convert.spec import LoadOptions, SourceFile
+
+HEADER_LIMIT = 100_000_000  # bytes; the format's own bound
+
+
+def recognise(seen: Probe) -> str | None:
+    """Know the format by its eight-byte header length and the JSON object that follows."""
+    if len(seen.head) < 10 or seen.head[8:9] != b"{":
+        return None
+    (length,) = struct.unpack("<Q", seen.head[:8])
+    if length > HEADER_LIMIT:
+        return None
+    with seen.path.open("rb") as stream:
+        stream.seek(8)
+        header = stream.read(length)
+    damaged = UnknownSource(
+        f"{seen.path} starts like a safetensors file but is truncated or damaged", fix="copy or download it again"
+    )
+    try:
+        entries = msgspec.json.decode(header, type=dict[str, dict[str, object]])
+    except msgspec.MsgspecError as error:
+        raise damaged from error
+    tensors = [entry for name, entry in entries.items() if name != "__metadata__"]
+    ends = [end[1] for entry in tensors if isinstance(end := entry.get("data_offsets"), list) and len(end) == 2]
+    if len(ends) != len(tensors) or seen.path.stat().st_size != 8 + length + max(ends, default=0):
+        raise damaged
+    return f"safetensors weights ({len(tensors)} tensors)"
+
+
+def load(file: SourceFile, options: LoadOptions) -> LoadedModel:
+    """Read the tensors and fit them into the architecture."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights = load_file(file.path)
+    except SafetensorError as error:
+        raise LoadError(f"cannot read the weights in {file.path}: {error}", fix="save them again") from error
+    require(options, file, list(weights))
+    return fit(weights, file, options)
+
+
+SOURCES.register(Source("safetensors", "safetensors weights with --architecture", TORCH, recognise, load))

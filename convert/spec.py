@@ -1,0 +1,239 @@
+"""The nouns that travel between stages: frozen, numpy only, and JSON both ways through msgspec."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from convert.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: One axis of a tensor: its size, or the name of a free dimension. Equal names mean equal sizes.
+Dim = int | str
+
+#: The name every source gives to a leading axis that its file leaves open.
+BATCH = "batch"
+
+DTYPES = ("float32", "float16", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
+
+SIGNATURE_FILE = "signature.json"  # the extra file in TorchScript and .pt2 archives
+
+_SPEC = re.compile(
+    r"""\s*(?P<name>[^:=\[\]]+?)\s*
+        :\s*(?P<dtype>\w+)\s*
+        \[(?P<shape>[^\]]*)\]\s*
+        (?:=\s*(?P<low>-?\d+)\s*\.\.\s*(?P<high>-?\d+)\s*)?$""",
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One named input or output of a model: its dtype, its shape and, for integers, its range.
+
+    `low` and `high` bound integer inputs, both ends included; None where nothing is known.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[Dim, ...]
+    low: int | None = None
+    high: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> TensorSpec:
+        """Read `name:dtype[dim,dim,...]`, integers optionally with `=low..high`.
+
+        >>> TensorSpec.parse("ids:int64[batch,16]=0..99").shape
+        ('batch', 16)
+        """
+        form = "write it as NAME:DTYPE[DIM,...], for example 'image:float32[batch,1,8,8]' or 'ids:int64[1,16]=0..99'"
+        match = _SPEC.match(text)
+        if match is None:
+            raise UsageError(f"cannot read the tensor {text!r}", fix=form)
+        if match["dtype"] not in DTYPES:
+            raise UsageError(
+                f"{match['dtype']!r} in {text!r} is no dtype edgeproof knows", fix=f"use one of: {', '.join(DTYPES)}"
+            )
+        shape: list[Dim] = []
+        for raw in filter(None, (part.strip() for part in match["shape"].split(","))):
+            if raw.isdigit() and int(raw) > 0:
+                shape.append(int(raw))
+            elif raw.isidentifier():
+                shape.append(raw)
+            else:
+                raise UsageError(f"{raw!r} in {text!r} is neither a size above zero nor a dimension's name", fix=form)
+        low, high = (None if match[end] is None else int(match[end]) for end in ("low", "high"))
+        if low is not None and high is not None and (low > high or "int" not in match["dtype"]):
+            raise UsageError(
+                f"the range {low}..{high} in {text!r} fits no input",
+                fix="ranges are for integer inputs, the lower end first",
+            )
+        return cls(match["name"], match["dtype"], tuple(shape), low, high)
+
+    def __str__(self) -> str:
+        bounds = "" if self.low is None else f"={self.low}..{self.high}"
+        return f"{self.name}:{self.dtype}[{','.join(map(str, self.shape))}]{bounds}"
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Names of the free dimensions, in order of their axes."""
+        return tuple(dim for dim in self.shape if isinstance(dim, str))
+
+    def sized(self, sizes: dict[str, int]) -> tuple[int, ...]:
+        """Give the shape with every free dimension replaced by its size in `sizes`."""
+        return tuple(sizes[dim] if isinstance(dim, str) else dim for dim in self.shape)
+
+    def mismatch(self, array: np.ndarray) -> str | None:
+        """Say why `array` does not fit this spec, or None when it fits."""
+        if array.dtype != self.dtype:
+            return f"dtype is {array.dtype}, expected {self.dtype}"
+        fits = len(array.shape) == len(self.shape) and all(
+            isinstance(dim, str) or dim == size for dim, size in zip(self.shape, array.shape, strict=True)
+        )
+        if not fits:
+            return f"shape is {list(array.shape)}, expected [{','.join(map(str, self.shape))}]"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a model promises: its inputs and outputs, named and in order."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Names of all free input dimensions, each once, in order of appearance."""
+        return tuple(dict.fromkeys(dim for spec in self.inputs for dim in spec.free))
+
+    def fixed(self, sizes: dict[str, int]) -> Signature:
+        """Give this signature with the free dimensions named in `sizes` fixed to those sizes."""
+
+        def fix(spec: TensorSpec) -> TensorSpec:
+            return replace(spec, shape=tuple(sizes.get(d, d) if isinstance(d, str) else d for d in spec.shape))
+
+        return Signature(tuple(map(fix, self.inputs)), tuple(map(fix, self.outputs)))
+
+    def __str__(self) -> str:
+        return f"({', '.join(map(str, self.inputs))}) -> ({', '.join(map(str, self.outputs))})"
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What travels inside a TorchScript or `.pt2` archive as `signature.json`.
+
+    `outputs` are full specs where the writer knew them, else only names; the loader measures the rest.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    output_names: tuple[str, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+
+
+def signature_file(*inputs: str, outputs: tuple[str, ...] | list[str] = ()) -> dict[str, str]:
+    """Describe a model's inputs and output names as the extra file that edgeproof reads from an archive.
+
+        torch.jit.save(scripted, "digits.pt", _extra_files=signature_file("image:float32[batch,1,8,8]"))
+        torch.export.save(exported, "digits.pt2", extra_files=signature_file("image:float32[batch,1,8,8]"))
+
+    `inputs` are specs as `--input` takes them; `outputs` names the outputs in the order the model returns them
+    (default: dictionary keys, else `output`, or `output_0`, `output_1`, ...). Raises UsageError on a bad spec.
+    """
+    promise = Promise(tuple(TensorSpec.parse(text) for text in inputs), tuple(outputs))
+    return {SIGNATURE_FILE: msgspec.json.encode(promise).decode()}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A model file that was recognised by its content."""
+
+    path: str
+    kind: str  # the name of the source plug-in that reads it
+    detail: str  # what it was recognised as, for people
+    sha256: str
+    file_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What the user adds to a model file so that it can be loaded."""
+
+    architecture: str = ""  # package.module:callable or path/file.py:callable
+    inputs: tuple[TensorSpec, ...] = ()  # as stated; they narrow what a file says itself
+    examples: tuple[TensorSpec, ...] = ()  # as example data has them; used where nothing else tells
+    trust: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What loading a source told: plain data, so that it can leave the worker."""
+
+    signature: Signature
+    parameters: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A finished file of one format and precision, with the contract written into it."""
+
+    path: str
+    format: str
+    precision: str
+    signature: Signature
+    sha256: str
+    file_bytes: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one stage may use before it is stopped."""
+
+    timeout_seconds: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run of the tool, as asked for."""
+
+    model: str
+    targets: tuple[str, ...]
+    out: str = ""  # default: build/<model name>
+    options: LoadOptions = LoadOptions()
+    inputs_file: str = ""  # the user's own inputs, an .npz
+    seed: int = 0
+    threads: tuple[int, ...] = (1,)
+    timeout_seconds: float = 1800.0
+    memory_bytes: int = 0  # 0: nine tenths of this machine's memory
+    command: str = ""
+
+    @cached_property
+    def name(self) -> str:
+        """The model's name, which its artifacts carry: the file's name without its suffix."""
+        return Path(self.model).stem
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the artifacts and the report go."""
+        return Path(self.out) if self.out else Path("build") / self.name
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,133 @@
+"""What both command lines share: talk on stderr, errors with their fix, signals, exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from convert.errors import EdgeproofError, UsageError
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+GIB = 1 << 30
+
+
+class Talk:
+    """Progress on stderr: a live line on a terminal, one plain line per stage elsewhere, nothing when quiet."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._began = time.monotonic()
+        self._quiet = quiet
+        self._status: Status | None = None
+
+    def __enter__(self) -> Talk:
+        if not self._quiet and sys.stderr.isatty():
+            from rich.console import Console
+
+            self._status = Console(stderr=True).status("starting")
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def __call__(self, line: str) -> None:
+        """Say that a stage begins or ended."""
+        if self._quiet:
+            return
+        if self._status is not None:
+            from rich.markup import escape
+
+            self._status.console.print(f"[dim]{time.monotonic() - self._began:6.1f} s[/dim]  {escape(line)}")
+            self._status.update(escape(line))
+        else:
+            print(f"{time.monotonic() - self._began:6.1f} s  {line}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def exits() -> Iterator[None]:
+    """Turn what ends a command into its documented exit code and a message on stderr.
+
+    2 for usage and input, 3 where nothing could be made, 130 and 143 when interrupted. Bugs keep their traceback.
+    """
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    except EdgeproofError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was left half-written", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        # Whoever read our output went away; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _terminate(number: int, _: FrameType | None) -> None:
+    print("terminated; nothing was left half-written", file=sys.stderr)
+    raise SystemExit(128 + number)
+
+
+def threads_of(text: str) -> tuple[int, ...]:
+    """Read `1` or `1,4`; raises UsageError for anything but positive numbers."""
+    try:
+        counts = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        counts = (0,)
+    if min(counts) < 1:
+        raise UsageError(f"cannot read --threads {text!r}", fix="give numbers above zero, such as 1 or 1,4")
+    return counts
+
+
+def memory_of(gibibytes: float | None) -> int:
+    """Turn --memory-limit into bytes; 0 stands for the default."""
+    return 0 if gibibytes is None else int(gibibytes * GIB)
+
+
+def model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say how to load a model."""
+    options = (
+        click.option("--architecture", default="", metavar="PLACE:CALLABLE", help="What builds the model that weights "
+                     "belong to: package.module:callable or path/file.py:callable."),
+        click.option("--input", "specs", multiple=True, metavar="SPEC", help="An input the file does not state: "
+                     "'image:float32[batch,1,8,8]' (free dimensions by name), 'ids:int64[1,16]=0..99' (integer range). "
+                     "Repeat it for several."),
+        click.option("--inputs", "inputs_file", default="", metavar="FILE.npz", help="Your own inputs by name; they "
+                     "are added to the generated ones, and state the signature where nothing else does."),
+        click.option("--trust", is_flag=True, help="Let the model file run code of its own (pickled modules, Lambda "
+                     "layers)."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say how to run and how to answer."""
+    options = (
+        click.option("--seed", default=0, show_default=True, help="Seed of the generated inputs."),
+        click.option("--threads", default="1", show_default=True, metavar="N[,N]", help="Threads to time at."),
+        click.option("--timeout", default=1800.0, show_default=True, metavar="SECONDS",
+                     type=click.FloatRange(min=0, min_open=True), help="Limit of each stage."),
+        click.option("--memory-limit", type=click.FloatRange(min=0, min_open=True), metavar="GIB",
+                     help="Limit of each stage's memory. [default: nine tenths of this machine's]"),
+        click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the table."),
+        click.option("--quiet", is_flag=True, help="No progress on stderr."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command

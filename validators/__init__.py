@@ -1,0 +1,24 @@
+"""Judge artifacts: structure, numerical parity against the original model, latency, memory and size.
+
+    python -m validators build/digits/digits.tflite --reference samples/digits.pt
+
+Importing this package loads no framework.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["validate"]
+
+if TYPE_CHECKING:
+    from validators.api import validate
+
+
+def __getattr__(name: str) -> Any:
+    # NOTE: Why lazy: `python -m validators --help` imports this package first and must stay instant.
+    if name == "validate":
+        from validators.api import validate
+
+        return validate
+    raise AttributeError(f"module 'validators' has no attribute {name!r}")

@@ -1,0 +1,99 @@
+"""The Python API of standalone validation: an artifact that somebody else made, against its source."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from convert import folder
+from convert.errors import UnknownName
+from convert.formats import recognise
+from convert.sources import identify
+from convert.spec import Artifact, LoadOptions, Signature, TensorSpec, sha256_of
+from convert.worker import Workers, limits_of
+from validators.inputs import read_user_file, specs_of
+from validators.prove import load_source, prove, run_source, time_target
+from validators.report import Report, TargetReport, assemble
+from validators.reports import RENDERINGS
+from validators.runtimes import runtime_for
+from validators.structure import BY_NAME, MATCHES
+
+Say = Callable[[str], None]
+
+
+def validate(
+    artifact: str | os.PathLike[str],
+    reference: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str] = "",
+    match: str = BY_NAME,
+    architecture: str = "",
+    input: str | Iterable[str] = (),  # noqa: A002  named as the option
+    inputs: str | os.PathLike[str] = "",
+    trust: bool = False,
+    threads: Iterable[int] = (1,),
+    seed: int = 0,
+    timeout_seconds: float = 1800.0,
+    memory_bytes: int = 0,
+    say: Say = lambda _: None,
+) -> Report:
+    """Judge an artifact against the model it was made from, by the rules `convert` judges its own by.
+
+    Args:
+        artifact: path of a TFLite, ONNX or TorchScript file; it is only read.
+        reference: path of the Keras or PyTorch model it was made from.
+        out: folder for the report; default `<artifact name>-proof` beside the artifact.
+        match: how tensors correspond: by `names`, or by `position` where the artifact's are named otherwise.
+        architecture, input, inputs, trust: what the reference needs to be loaded; see `convert.convert`.
+        threads, seed, timeout_seconds, memory_bytes, say: as in `convert.convert`.
+
+    Returns:
+        The report; `exit_code` is 0 when every check passed and 1 otherwise.
+
+    Raises:
+        UsageError: the request or its input cannot be honoured.
+        LoadError: the reference's framework cannot load it.
+        WorkerError: the process that loads or runs the reference failed.
+    """
+    started = time.monotonic()
+    if match not in MATCHES:
+        raise UnknownName.among("way to match", match, MATCHES)
+    path = Path(artifact)
+    form = recognise(path)
+    runtime = runtime_for(form.name)
+    source = identify(Path(reference))
+    specs = (input,) if isinstance(input, str) else tuple(input)
+    user = read_user_file(Path(inputs)) if inputs else None
+    options = LoadOptions(
+        architecture, tuple(TensorSpec.parse(spec) for spec in specs), specs_of(user) if user else (), trust
+    )
+    home = Path(out) if out else path.with_name(f"{path.name}-proof")
+    made = Artifact(str(path), form.name, "fp32", Signature((), ()), sha256_of(path), path.stat().st_size)
+    with folder.opened(home) as stages, Workers(stages, limits_of(timeout_seconds, memory_bytes)) as workers:
+        say(f"loading {source.path}: {source.detail}")
+        workers.warm(runtime.environment)
+        facts, load_stage = load_source(workers, source, options)
+        say("running the reference")
+        baseline = run_source(workers, source, options, facts.signature, seed=seed, user=user)
+        say(f"running {path} with {runtime.title}")
+        proof = prove(workers, baseline, made, form.name, match)
+        workers.retire_all()
+        attempt = proof.attempt("given", "made elsewhere", made)
+        target = TargetReport(form.name, made.precision, attempt.status, attempt.reason, made, (attempt,), 0)
+        target = time_target(workers, baseline, target, proof.binding, tuple(threads), say)
+        words = ["python", "-m", "validators", str(path), "--reference", source.path]
+        report = assemble(
+            command=shlex.join([*words, "--match", match] if match != BY_NAME else words),
+            started=started,
+            source=source,
+            model=facts,
+            reference=dataclasses.replace(baseline.report, stages=(load_stage, *baseline.report.stages)),
+            targets=(target,),
+            path=str(home / "report.json"),
+        )
+        folder.write_text(Path(report.path), RENDERINGS["json"].render(report))
+    return report

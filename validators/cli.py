@@ -1,0 +1,73 @@
+"""The command line of standalone validation."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from convert.terminal import Talk, exits, memory_of, model_options, run_options, threads_of
+
+EPILOG = """\b
+Exit codes: 0 every check passed; 1 a check failed or could not run; 2 usage or input; 3 the reference cannot be
+loaded; 130 or 143 interrupted.
+\b
+Examples:
+  python -m validators build/digits/digits.tflite --reference samples/digits.pt
+  python -m validators theirs.onnx --reference model.keras --match position"""
+
+
+@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.argument("artifact")
+@click.option("--reference", required=True, metavar="MODEL", help="The model file the artifact was made from.")
+@click.option("--match", default="names", show_default=True, metavar="names|position", help="How tensors correspond: "
+              "by name, or by position where the artifact's are named otherwise.")
+@click.option("--out", default="", metavar="DIR", help="Folder for the report.  [default: ARTIFACT-proof, beside it]")
+@model_options
+@run_options
+@click.version_option(package_name="edgeproof", prog_name="edgeproof")
+def main(
+    artifact: str,
+    reference: str,
+    match: str,
+    *,
+    out: str,
+    architecture: str,
+    specs: tuple[str, ...],
+    inputs_file: str,
+    trust: bool,
+    seed: int,
+    threads: str,
+    timeout: float,
+    memory_limit: float | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Judge ARTIFACT, a TFLite, ONNX or TorchScript file that anybody made, against the model it was made from.
+
+    The contract, numerical parity and latency are judged by the same rules as in `python -m convert`.
+    """
+    with exits():
+        # NOTE: Why imported here: --help must not wait for anything.
+        from validators.api import validate
+        from validators.reports import RENDERINGS
+
+        with Talk(quiet=quiet) as say:
+            report = validate(
+                artifact,
+                reference,
+                out=out,
+                match=match,
+                architecture=architecture,
+                input=specs,
+                inputs=inputs_file,
+                trust=trust,
+                threads=threads_of(threads),
+                seed=seed,
+                timeout_seconds=timeout,
+                memory_bytes=memory_of(memory_limit),
+                say=say,
+            )
+        sys.stdout.write(RENDERINGS["json" if as_json else "terminal"].render(report))
+        sys.stdout.flush()
+        sys.exit(report.exit_code)

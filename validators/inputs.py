@@ -1,0 +1,260 @@
+"""The inputs every model is compared on: seeded, named by kind, at several sizes, and the user's own."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convert.errors import UsageError
+from convert.spec import BATCH, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: Seeded cases at the base sizes, by kind of values; 32 in all. Gaussian noise alone hides faults that only show on
+#: positive, sparse, smooth or large values.
+KINDS = {"normal": 8, "uniform": 8, "smooth": 6, "sparse": 4, "small": 2, "large": 2, "zeros": 1, "ones": 1}
+
+#: Sizes of a free batch beside 1.
+BATCH_SIZES = (2, 3, 5)
+
+#: Sizes of every other free dimension: the base, and one more.
+OTHER_SIZES = (16, 24)
+
+#: Rows of the user's own file that are run one by one; the report says when there were more.
+USER_ROWS = 256
+
+#: Upper end of integer inputs whose range nobody stated.
+UNKNOWN_HIGH = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One set of inputs: where it comes from and at which sizes of the free dimensions."""
+
+    name: str
+    sizes: tuple[tuple[str, int], ...]
+    arrays: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class CaseSet:
+    """The cases of one run, on disk, and what there is to say of them."""
+
+    path: str
+    sizes: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]  # of each case, by name and in order
+    probes: tuple[tuple[str, str], ...] = ()  # input and the case in which only that input differs from the first case
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all cases."""
+        return tuple(name for name, _ in self.sizes)
+
+    def fitting(self, fixed: Mapping[str, int]) -> tuple[str, ...]:
+        """Name the cases that a model with some free dimensions fixed can run."""
+        return tuple(
+            name
+            for name, sizes in self.sizes
+            if all(fixed.get(dimension, size) == size for dimension, size in sizes)
+        )
+
+
+def generate(signature: Signature, seed: int) -> list[Case]:
+    """Make the seeded cases: 32 at the base sizes, then one for every other size of every free dimension.
+
+    Every array depends on the seed, its case's name and its input's name only, so cases can be made again one by one.
+    """
+    base = {name: 1 if name == BATCH else OTHER_SIZES[0] for name in signature.free}
+    cases = [_case(f"{kind}-{i}", kind, signature, base, seed) for kind, count in KINDS.items() for i in range(count)]
+    for name in signature.free:
+        for size in BATCH_SIZES if name == BATCH else OTHER_SIZES[1:]:
+            cases.append(_case(f"{name}-{size}", "normal", signature, base | {name: size}, seed))
+    return cases
+
+
+def probes(signature: Signature, cases: list[Case]) -> list[tuple[str, Case]]:
+    """Make, for every input, a case that differs from the first one in that input alone."""
+    first, other = cases[0], cases[1]
+    return [
+        (spec.name, Case(f"probe-{spec.name}", first.sizes, {**first.arrays, spec.name: other.arrays[spec.name]}))
+        for spec in signature.inputs
+    ]
+
+
+def collect(signature: Signature, seed: int, user: Mapping[str, np.ndarray] | None, path: Path) -> CaseSet:
+    """Make all cases of a run and write them to `path`, an `.npz` with keys <case>/<input>.
+
+    Raises UsageError where the user's arrays do not fit the signature.
+    """
+    import numpy as np
+
+    notes: list[str] = []
+    cases = generate(signature, seed)
+    probing = probes(signature, cases)
+    cases += [case for _, case in probing]
+    if user is not None:
+        own, note = user_cases(signature, user)
+        cases += own
+        notes += note
+    for spec in signature.inputs:
+        if "int" in spec.dtype and spec.high is None:
+            notes.append(
+                f"{spec.name} has no stated range, so only 0..{UNKNOWN_HIGH} was tried; state it with "
+                f"--input '{spec}=0..N'"
+            )
+    np.savez(path, **{f"{case.name}/{name}": array for case in cases for name, array in case.arrays.items()})
+    return CaseSet(
+        str(path),
+        tuple((case.name, case.sizes) for case in cases),
+        tuple((name, case.name) for name, case in probing),
+        tuple(notes),
+    )
+
+
+def read_user_file(path: Path) -> dict[str, np.ndarray]:
+    """Read the user's `.npz` of named arrays.
+
+    Raises UsageError where it is missing, no `.npz`, empty, or holds objects.
+    """
+    import zipfile
+
+    import numpy as np
+
+    form = "write it with numpy.savez(path, <input name>=array, ...)"
+    if not path.is_file():
+        raise UsageError(f"there is no inputs file {path}", fix=form)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError, AttributeError) as error:
+        raise UsageError(f"cannot read {path} as an .npz of arrays: {error}", fix=form) from error
+    if not arrays:
+        raise UsageError(f"{path} holds no arrays", fix=form)
+    return arrays
+
+
+def specs_of(arrays: Mapping[str, np.ndarray]) -> tuple[TensorSpec, ...]:
+    """Derive input specs from example arrays: a leading axis they all share becomes the free batch.
+
+    Integer inputs get the range of their values.
+    """
+    leading = {array.shape[0] if array.ndim else 0 for array in arrays.values()}
+    shared = len(leading) == 1 and leading != {0}
+    specs = []
+    for name, array in arrays.items():
+        shape = (BATCH, *array.shape[1:]) if shared else array.shape
+        bounds = (int(array.min()), int(array.max())) if array.dtype.kind in "iu" and array.size else (None, None)
+        specs.append(TensorSpec(name, str(array.dtype), shape, *bounds))
+    return tuple(specs)
+
+
+def user_cases(signature: Signature, arrays: Mapping[str, np.ndarray]) -> tuple[list[Case], list[str]]:
+    """Cut the user's arrays into cases: single rows and one batch where the batch is free, else pieces that fit.
+
+    Raises UsageError, naming the input, where names, dtypes, shapes or row counts do not fit.
+    """
+    import numpy as np
+
+    expected = {spec.name: spec for spec in signature.inputs}
+    takes = f"the model takes: {', '.join(map(str, signature.inputs))}"
+    for name in [*(set(arrays) - set(expected)), *(set(expected) - set(arrays))]:
+        known = "has an array" if name in arrays else "has no array"
+        raise UsageError(f"the inputs file {known} {name!r}", fix=takes)
+    rows = {name: array.shape[0] for name, array in arrays.items() if array.ndim}
+    if len(set(rows.values())) > 1:
+        raise UsageError(f"the arrays in the inputs file have different numbers of rows: {rows}", fix=takes)
+    for name, spec in expected.items():
+        if not arrays[name].size:
+            raise UsageError(f"{name} in the inputs file is empty", fix=takes)
+        if arrays[name].dtype.kind == "f" and not np.isfinite(arrays[name]).all():
+            raise UsageError(f"{name} in the inputs file holds NaN or infinity", fix="remove those rows")
+        step = _rows_per_case(spec)
+        reason = spec.mismatch(arrays[name][:step] if arrays[name].ndim else arrays[name])
+        if reason is None and rows.get(name, step) % step:
+            reason = f"has {rows[name]} rows, which {step} does not divide"
+        if reason:
+            raise UsageError(f"{name} in the inputs file: {reason}", fix=takes)
+    total = next(iter(rows.values()), 1)
+    step = max((_rows_per_case(spec) for spec in signature.inputs), default=1)
+    pieces = [(start, start + step) for start in range(0, min(total, USER_ROWS), step)]
+    notes = [] if total <= USER_ROWS else [f"{USER_ROWS} of the inputs file's {total} rows were used"]
+    names = [f"user-{start // step}" for start, _ in pieces]
+    if BATCH in signature.free and total > 1:
+        pieces.append((0, min(total, 8)))
+        names.append("user-batch")
+    cases = []
+    for label, (start, stop) in zip(names, pieces, strict=True):
+        cut = {name: np.ascontiguousarray(a[start:stop]) if a.ndim else a for name, a in arrays.items()}
+        cases.append(Case(label, _sizes(signature, cut), cut))
+    return cases, notes
+
+
+def _rows_per_case(spec: TensorSpec) -> int:
+    return spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else 1
+
+
+def _sizes(signature: Signature, arrays: Mapping[str, np.ndarray]) -> tuple[tuple[str, int], ...]:
+    sizes: dict[str, int] = {}
+    for spec in signature.inputs:
+        for dimension, size in zip(spec.shape, arrays[spec.name].shape, strict=True):
+            if isinstance(dimension, str) and sizes.setdefault(dimension, size) != size:
+                raise UsageError(
+                    f"the inputs file gives {dimension} two sizes, {sizes[dimension]} and {size}",
+                    fix="dimensions of one name are one size",
+                )
+    return tuple(sizes.items())
+
+
+def _case(name: str, kind: str, signature: Signature, sizes: dict[str, int], seed: int) -> Case:
+    import numpy as np
+
+    arrays = {}
+    for spec in signature.inputs:
+        rng = np.random.default_rng([seed, zlib.crc32(f"{name}/{spec.name}".encode())])
+        arrays[spec.name] = _values(kind, spec, spec.sized(sizes), rng)
+    return Case(name, tuple(sizes.items()), arrays)
+
+
+def _values(kind: str, spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Draw one array: floats by `kind`, integers over their range, booleans evenly."""
+    import numpy as np
+
+    if spec.dtype == "bool":
+        return rng.random(shape) < 0.5
+    if "int" in spec.dtype:
+        low = spec.low or 0
+        high = spec.high if spec.high is not None else low + UNKNOWN_HIGH
+        return rng.integers(low, high, size=shape, dtype=spec.dtype, endpoint=True)
+    draw: dict[str, Callable[[], np.ndarray]] = {
+        "normal": lambda: rng.standard_normal(shape),
+        "uniform": lambda: rng.random(shape),
+        "smooth": lambda: _smooth(shape, rng),
+        "sparse": lambda: rng.random(shape) * (rng.random(shape) < 0.1),
+        "small": lambda: rng.standard_normal(shape) * 1e-3,
+        "large": lambda: rng.standard_normal(shape) * 8,
+        "zeros": lambda: np.zeros(shape),
+        "ones": lambda: np.ones(shape),
+    }
+    return draw[kind]().astype(spec.dtype)
+
+
+def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Draw noise whose neighbours resemble each other, scaled to 0..1, as pixels of natural images do."""
+    import numpy as np
+
+    values = rng.standard_normal(shape)
+    for axis in _spatial(shape):
+        values = np.cumsum(values, axis=axis) / np.sqrt(np.arange(1, shape[axis] + 1)).reshape(
+            [-1 if i == axis else 1 for i in range(len(shape))]
+        )
+    low, high = values.min(), values.max()
+    return (values - low) / (high - low) if high > low else np.zeros(shape)
+
+
+def _spatial(shape: tuple[int, ...]) -> Iterable[int]:
+    """Name the axes longer than a few elements, the batch aside: those that may be space or time."""
+    return [axis for axis, size in enumerate(shape) if axis > 0 and size > 4]

@@ -1,0 +1,333 @@
+"""Does an artifact compute what its source computes? Judged against the source's own rounding, wherever it can be known.
+
+The ratio: R = rmse(artifact, oracle) / rmse(reference, oracle), where the oracle is the source in float64 and the
+reference is the source at its own precision. A right export rounds about as much as its source does, whatever the
+network's condition; a wrong one errs thousands of times more. See `tolerance.py` for the bounds and their reasons.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from validators import tolerance
+from validators.inputs import CaseSet
+from validators.runtimes import REPEAT, Outputs
+from validators.structure import Binding
+from validators.verdict import Finding, OutputParity, Status, Verdict, Worst
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Stored = Mapping[str, "np.ndarray"]
+
+ORACLE = "float64"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The source's own outputs on all cases: at its precision, and in float64 where it runs there."""
+
+    native: Outputs
+    oracle: Outputs | None
+    oracle_reason: str = ""  # why there is none
+
+
+def judge(
+    reference: Reference, artifact: Outputs, cases: CaseSet, binding: Binding, precision: str = "fp32"
+) -> Verdict:
+    """Compare an artifact's outputs with its source's, over every case both could run.
+
+    All that could make agreement meaningless comes first: cases that did not run, answers that vary between runs, dtypes
+    and shapes that differ, NaN and infinity in other places, outputs that do not vary with the input.
+    """
+    import numpy as np
+
+    usable = cases.fitting(dict(binding.fixed))
+    findings = list(_ran(reference, artifact, usable))
+    if any(finding.status is not Status.PASS for finding in findings):
+        return Verdict.of(findings)
+    oracle = reference.oracle.path if reference.oracle else None
+    with np.load(reference.native.path) as native, np.load(artifact.path) as actual:
+        wide: Stored = np.load(oracle) if oracle else native
+        findings += _deterministic(native, actual, binding)
+        broken = list(_shapes(native, actual, binding, usable))
+        findings += broken
+        if broken or any(finding.status is not Status.PASS for finding in findings):
+            return Verdict.of(findings)
+        findings += _influence(native, actual, cases, binding, usable)
+        outputs = [
+            _output(expected, found, native, actual, wide if oracle else None, usable, precision)
+            for expected, found in binding.outputs
+        ]
+        findings += _vacuity(outputs, wide, binding, usable)
+        if oracle:
+            wide.close()  # type: ignore[attr-defined]
+    basis = "R against float64" if oracle else f"tolerance, because {reference.oracle_reason}"
+    return Verdict.of(findings, outputs, passed=f"{len(usable)} cases, judged by {basis}")
+
+
+def _ran(reference: Reference, artifact: Outputs, usable: tuple[str, ...]) -> Iterator[Finding]:
+    """Every case must have run on both sides, and there must be some."""
+    if not usable:
+        yield Finding("cases", Status.NOT_RUN, "no case has the sizes the artifact is fixed to")
+    for label, why in reference.native.failures:
+        if label in (*usable, REPEAT):
+            yield Finding("cases", Status.NOT_RUN, f"the source itself fails on case {label}: {why}")
+            return
+    failed = [(label, why) for label, why in artifact.failures if label in (*usable, REPEAT)]
+    if failed:
+        label, why = failed[0]
+        more = f" (and {len(failed) - 1} more cases)" if len(failed) > 1 else ""
+        yield Finding("runs", Status.FAIL, f"the artifact fails on case {label}{more}: {why}")
+
+
+def _deterministic(native: Stored, actual: Stored, binding: Binding) -> Iterator[Finding]:
+    """The first case was run twice: its answers must be the same to the bit."""
+    for expected, found in binding.outputs:
+        first = next(key.partition("/")[0] for key in native if key.endswith(f"/{expected}"))
+        if not _same(native[f"{first}/{expected}"], native[f"{REPEAT}/{expected}"]):
+            yield Finding(
+                "determinism", Status.NOT_RUN, "the source gives another answer when run again, so there is none", expected
+            )
+        first = next((key.partition("/")[0] for key in actual if key.endswith(f"/{found}")), REPEAT)
+        if not _same(actual.get(f"{first}/{found}"), actual.get(f"{REPEAT}/{found}")):
+            yield Finding("determinism", Status.FAIL, f"{expected} differs when the artifact is run again", expected)
+
+
+def _shapes(native: Stored, actual: Stored, binding: Binding, usable: tuple[str, ...]) -> Iterator[Finding]:
+    """Outputs must be there, of the promised dtype and shape, not empty, and non-finite in the same places."""
+    import numpy as np
+
+    from validators.structure import NARROWER
+
+    for expected, found in binding.outputs:
+        for case in usable:
+            want, have = native[f"{case}/{expected}"], actual.get(f"{case}/{found}")
+            reason = ""
+            if have is None:
+                reason = "is missing"
+            elif have.dtype != want.dtype and NARROWER.get(str(want.dtype)) != str(have.dtype):
+                reason = f"is {have.dtype}, expected {want.dtype}"
+            elif have.shape != want.shape:
+                reason = f"has the shape {list(have.shape)}, expected {list(want.shape)}"
+            elif have.size == 0:
+                reason = "is empty"
+            elif want.dtype.kind == "f":
+                for what, places in (("NaN", np.isnan), ("+infinity", np.isposinf), ("-infinity", np.isneginf)):
+                    differ = places(want) != places(have)
+                    if differ.any():
+                        at = tuple(int(i) for i in np.argwhere(differ)[0])
+                        reason = f"at {list(at)} is {have[at]}, expected {want[at]}: {what} in other places"
+                        break
+            if reason:
+                yield Finding("outputs", Status.FAIL, f"output {expected} {reason} (case {case})", expected)
+                break
+
+
+def _influence(
+    native: Stored, actual: Stored, cases: CaseSet, binding: Binding, usable: tuple[str, ...]
+) -> Iterator[Finding]:
+    """An input that changes the source's answer must change the artifact's."""
+    first = cases.names[0]
+    for name, probe in cases.probes:
+        if probe not in usable:
+            continue
+        moved = [e for e, _ in binding.outputs if not _same(native[f"{first}/{e}"], native[f"{probe}/{e}"])]
+        followed = [e for e, a in binding.outputs if not _same(actual[f"{first}/{a}"], actual[f"{probe}/{a}"])]
+        if not moved:
+            yield Finding("influence", Status.PASS, f"input {name} changes no output of the source", name)
+        elif not followed:
+            yield Finding(
+                "influence", Status.FAIL, f"input {name} changes {moved[0]} of the source and nothing of the artifact", name
+            )
+
+
+def _vacuity(
+    outputs: list[OutputParity], wide: Stored, binding: Binding, usable: tuple[str, ...]
+) -> Iterator[Finding]:
+    """Agreement proves nothing where the source's outputs do not change with its inputs."""
+    dull = []
+    constant = []
+    for output in outputs:
+        variation, rms = _variation([wide[f"{case}/{output.name}"] for case in usable])
+        noise = output.reference_noise_rmse or 0.0
+        if variation <= max(tolerance.VARIATION_OVER_NOISE * noise, tolerance.VARIATION_SHARE * rms):
+            dull.append(output.name)
+            if variation == 0:
+                constant.append(output.name)
+    if len(dull) == len(outputs):
+        yield Finding(
+            "vacuity",
+            Status.NOT_RUN,
+            "vacuous: the source's outputs do not change with its inputs, so agreement proves nothing; "
+            "use trained weights, and give real inputs with --inputs",
+        )
+        return
+    for name in dull:
+        if name in constant:
+            yield Finding("vacuity", Status.PASS, f"output {name} is a constant of the source", name)
+        else:
+            yield Finding("vacuity", Status.NOT_RUN, f"vacuous: {name} varies no more than its rounding noise", name)
+
+
+def _variation(arrays: list[np.ndarray]) -> tuple[float, float]:
+    """Give the rms of the standard deviation across cases of equal shape, and the rms of the values; finite ones only."""
+    import numpy as np
+
+    by_shape: dict[tuple[int, ...], list[np.ndarray]] = {}
+    for array in arrays:
+        by_shape.setdefault(array.shape, []).append(array)
+    stacked = np.stack(max(by_shape.values(), key=len)).astype(np.float64)
+    stacked = np.where(np.isfinite(stacked), stacked, 0.0)
+    # Exactly constant values must give exactly zero, which the mean of rounded sums does not.
+    constant = bool((stacked == stacked[:1]).all())
+    variation = 0.0 if constant else float(np.sqrt(stacked.var(axis=0).mean()))
+    return variation, float(np.sqrt(np.square(stacked).mean()))
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Running sums over cases, in float64."""
+
+    elements: int = 0
+    error: float = 0.0  # of squares, artifact minus basis
+    noise: float = 0.0  # of squares, reference minus basis
+    signal: float = 0.0  # of squares of the basis
+    actual: float = 0.0  # of squares of the artifact
+    product: float = 0.0
+    largest: float = 0.0
+    max_abs: float = 0.0
+    worst: Worst | None = None
+    rows: int = 0
+    rows_agreed: int = 0
+    worst_case_ratio: tuple[float, str] = field(default=(0.0, ""))
+
+
+def _output(
+    expected: str,
+    found: str,
+    native: Stored,
+    actual: Stored,
+    wide: Stored | None,
+    usable: tuple[str, ...],
+    precision: str,
+) -> OutputParity:
+    """Measure one output over all cases and judge it."""
+    if native[f"{usable[0]}/{expected}"].dtype.kind != "f":
+        return _exact(expected, found, native, actual, wide, usable)
+    sums = _Sums()
+    for case in usable:
+        key = f"{case}/{expected}"
+        _add(sums, case, (native if wide is None else wide)[key], native[key], actual[f"{case}/{found}"])
+    rmse, rms = (math.sqrt(total / max(sums.elements, 1)) for total in (sums.error, sums.signal))
+    noise = math.sqrt(sums.noise / max(sums.elements, 1)) if wide is not None else None
+    scaled = sums.max_abs / sums.largest if sums.largest else (0.0 if sums.max_abs == 0 else math.inf)
+    status, reason, ratio, bound = _verdict(rmse, rms, noise, scaled, sums, precision)
+    return OutputParity(
+        name=expected,
+        status=status,
+        reason=reason,
+        basis=ORACLE if wide is not None else f"scaled_max_{precision}",
+        elements=sums.elements,
+        ratio=ratio,
+        bound=bound,
+        max_abs=sums.max_abs,
+        scaled_max=scaled if math.isfinite(scaled) else sums.max_abs,
+        rmse=rmse,
+        reference_rms=rms,
+        reference_noise_rmse=noise,
+        sqnr_db=10 * math.log10(sums.signal / sums.error) if sums.error and sums.signal else None,
+        cosine=sums.product / math.sqrt(sums.signal * sums.actual) if sums.signal and sums.actual else None,
+        top1_agreement=sums.rows_agreed / sums.rows if sums.rows else None,
+        worst=sums.worst,
+    )
+
+
+def _add(sums: _Sums, case: str, basis: np.ndarray, native: np.ndarray, actual: np.ndarray) -> None:
+    """Add one case to the sums; elements that are not finite were compared by place already."""
+    import numpy as np
+
+    finite = np.isfinite(native) & np.isfinite(basis) & np.isfinite(actual)
+    want, ref, have = (np.where(finite, array, 0).astype(np.float64) for array in (basis, native, actual))
+    error = have - want
+    count = int(finite.sum())
+    square, noise, signal = (float(np.square(values).sum()) for values in (error, ref - want, want))
+    sums.elements += count
+    sums.error += square
+    sums.noise += noise
+    sums.signal += signal
+    sums.actual += float(np.square(have).sum())
+    sums.product += float((want * have).sum())
+    sums.largest = max(sums.largest, float(np.abs(want).max()))
+    magnitude = np.abs(error)
+    if float(magnitude.max()) > sums.max_abs or sums.worst is None:
+        at = tuple(int(i) for i in np.unravel_index(int(magnitude.argmax()), magnitude.shape))
+        sums.max_abs = float(magnitude[at])
+        sums.worst = Worst(case, at, float(want[at]), float(have[at]))
+    if want.ndim > 1 and want.shape[-1] > 1:
+        sums.rows += int(np.prod(want.shape[:-1]))
+        sums.rows_agreed += int((want.argmax(-1) == have.argmax(-1)).sum())
+    floor = np.square(tolerance.FLOOR) * signal
+    ratio = math.sqrt(square / max(noise, floor)) if max(noise, floor) > 0 else (math.inf if square else 0.0)
+    if ratio > sums.worst_case_ratio[0]:
+        sums.worst_case_ratio = (ratio, case)
+
+
+def _verdict(
+    rmse: float, rms: float, noise: float | None, scaled: float, sums: _Sums, precision: str
+) -> tuple[Status, str, float | None, float]:
+    """Judge the measured errors: status, reason, R and the bound it was held against."""
+    if noise is None:
+        bound = tolerance.SCALED_MAX[precision]
+        passed = scaled <= bound
+        words = f"largest error {scaled:.2g} of the largest magnitude, bound {bound:g}"
+        return (Status.PASS if passed else Status.FAIL), words, None, bound
+    bound = tolerance.RATIO_BOUNDS[precision]
+    ratio = rmse / noise if noise else (0.0 if rmse == 0 else None)
+    case_ratio, case = sums.worst_case_ratio
+    if case_ratio > bound * tolerance.CASE_FACTOR:
+        return Status.FAIL, f"on case {case} it errs {case_ratio:.4g} times what its source does", ratio, bound
+    if rmse <= tolerance.FLOOR * rms:
+        return Status.PASS, f"error {rmse:.2g} is below {tolerance.FLOOR:g} of the output's rms", ratio, bound
+    if ratio is not None and ratio <= bound:
+        return Status.PASS, f"errs {ratio:.3g} times what its source does, bound {bound:g}", ratio, bound
+    told = "without the source rounding at all" if ratio is None else f"{ratio:.4g} times what its source does"
+    return Status.FAIL, f"errs {told}, bound {bound:g}", ratio, bound
+
+
+def _exact(
+    expected: str, found: str, native: Stored, actual: Stored, wide: Stored | None, usable: tuple[str, ...]
+) -> OutputParity:
+    """Compare integers and booleans: equal, but where the source's own precisions already disagree."""
+    import numpy as np
+
+    elements = differ = 0
+    worst = None
+    max_abs = 0.0
+    for case in usable:
+        want, have = native[f"{case}/{expected}"], actual[f"{case}/{found}"]
+        settled = np.ones(want.shape, bool) if wide is None else want == wide[f"{case}/{expected}"]
+        wrong = (want != have) & settled
+        elements += want.size
+        differ += int(wrong.sum())
+        if wrong.any():
+            gap = np.where(wrong, np.abs(want.astype(np.float64) - have.astype(np.float64)), 0)
+            at = tuple(int(i) for i in np.unravel_index(int(gap.argmax()), gap.shape))
+            if float(gap[at]) > max_abs or worst is None:
+                max_abs = float(gap[at])
+                worst = Worst(case, at, float(want[at]), float(have[at]))
+    status = Status.FAIL if differ else Status.PASS
+    reason = f"{differ} of {elements} integers differ" if differ else f"all {elements} integers are equal"
+    return OutputParity(expected, status, reason, "equality", elements, max_abs=max_abs, worst=worst)
+
+
+def _same(first: np.ndarray | None, second: np.ndarray | None) -> bool:
+    import numpy as np
+
+    if first is None or second is None:
+        return first is second
+    equal_nan = first.dtype.kind == "f" and second.dtype.kind == "f"
+    return bool(np.array_equal(first, second, equal_nan=equal_nan))

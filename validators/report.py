@@ -1,0 +1,180 @@
+"""The report: everything one run asked for, tried, measured and decided, as frozen data."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from convert.spec import Artifact, ModelFacts, SourceFile
+from validators.latency import Measurement
+from validators.verdict import Status, Verdict
+
+SCHEMA_VERSION = 1
+
+#: Distributions whose versions can change a result.
+FRAMEWORKS = (
+    "edgeproof",
+    "tensorflow",
+    "keras",
+    "torch",
+    "litert-torch",
+    "ai-edge-litert",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "tf2onnx",
+    "numpy",
+    "protobuf",
+)
+
+
+class Stage(Enum):
+    """How far an attempt got."""
+
+    CONVERT = "convert"
+    STRUCTURE = "structure"
+    PARITY = "parity"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """One stage's process: its wall time and the command that repeats it."""
+
+    stage: str
+    seconds: float
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One candidate: which routes, how far it got, and why no further."""
+
+    plan: str
+    title: str
+    reached: Stage
+    reason: str
+    fix: str = ""
+    artifact: Artifact | None = None
+    operators: tuple[tuple[str, int], ...] = ()
+    structure: Verdict | None = None
+    parity: Verdict | None = None
+    stages: tuple[StageRun, ...] = ()
+
+    @property
+    def status(self) -> Status:
+        """PASS when structure and parity passed; the worst of them otherwise; FAIL when nothing was made."""
+        if self.artifact is None:
+            return Status.FAIL
+        verdicts = [verdict.status for verdict in (self.structure, self.parity) if verdict is not None]
+        return Status.worst(verdicts if self.reached is Stage.DONE else [*verdicts, Status.NOT_RUN])
+
+
+@dataclass(frozen=True, slots=True)
+class TargetReport:
+    """What became of one requested format.
+
+    `artifact` is what was kept: the proven file, or, where no candidate passed, the best unproven one, which lies in
+    the folder `unproven` and replaces nothing. `kept` is the index of its attempt.
+    """
+
+    target: str
+    precision: str
+    status: Status
+    reason: str
+    artifact: Artifact | None
+    attempts: tuple[Attempt, ...]
+    kept: int | None = None
+    latency: tuple[Measurement, ...] = ()
+    latency_reason: str = ""  # why there is no latency at all
+    stages: tuple[StageRun, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceReport:
+    """How the source itself was run."""
+
+    runtime: str
+    oracle: str  # "float64", or why there is none
+    cases: int
+    seed: int
+    notes: tuple[str, ...] = ()
+    stages: tuple[StageRun, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One run of the tool."""
+
+    schema_version: int
+    command: str
+    created: str  # ISO 8601, UTC
+    seconds: float
+    source: SourceFile
+    model: ModelFacts
+    reference: ReferenceReport
+    targets: tuple[TargetReport, ...]
+    versions: dict[str, str]
+    machine: dict[str, str]
+    path: str = ""  # of report.json
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every target passed; 3 when nothing was made; 1 otherwise."""
+        if self.targets and all(target.status is Status.PASS for target in self.targets):
+            return 0
+        return 1 if any(target.artifact is not None for target in self.targets) else 3
+
+
+def versions(names: Iterable[str] = FRAMEWORKS) -> dict[str, str]:
+    """Give the installed versions of everything that can change a result; absent ones are left out."""
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, str]:
+    """Describe the machine the numbers were measured on."""
+    import psutil
+
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": platform.machine(),
+        "cores": str(psutil.cpu_count(logical=True)),
+        "memory_bytes": str(psutil.virtual_memory().total),
+    }
+
+
+def assemble(
+    *,
+    command: str,
+    started: float,
+    source: SourceFile,
+    model: ModelFacts,
+    reference: ReferenceReport,
+    targets: tuple[TargetReport, ...],
+    path: str,
+) -> Report:
+    """Put a report together; `started` is the monotonic time at which the run began."""
+    return Report(
+        schema_version=SCHEMA_VERSION,
+        command=command,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        seconds=time.monotonic() - started,
+        source=source,
+        model=model,
+        reference=reference,
+        targets=targets,
+        versions=versions(),
+        machine=machine(),
+        path=path,
+    )

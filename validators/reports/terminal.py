@@ -1,0 +1,136 @@
+"""The report as a table for people."""
+
+from __future__ import annotations
+
+import io
+import os
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from validators.latency import Measurement
+from validators.report import Attempt, Report, Stage, TargetReport
+from validators.reports import RENDERINGS, Rendering
+from validators.verdict import Status
+
+STYLES = {Status.PASS: "green", Status.FAIL: "bold red", Status.NOT_RUN: "yellow"}
+WIDEST = 240  # columns: the table takes what it needs, and a narrow terminal wraps it rather than losing numbers
+
+
+def render(report: Report) -> str:
+    """Draw the verdict table and, below it, what did not go as hoped."""
+    console = Console(
+        file=io.StringIO(),
+        width=WIDEST,
+        force_terminal=_colours(),
+        highlight=False,
+    )
+    console.print(_heading(report))
+    console.print(_table(report))
+    for target in report.targets:
+        for line in _remarks(target):
+            console.print(line, soft_wrap=True)
+    for note in (*report.model.notes, *report.reference.notes):
+        console.print(f"note: {escape(note)}", soft_wrap=True)
+    if report.path:
+        console.print(f"report: {escape(report.path)}", soft_wrap=True)
+    file = console.file
+    return file.getvalue() if isinstance(file, io.StringIO) else ""
+
+
+def _colours() -> bool:
+    return os.isatty(1) and "NO_COLOR" not in os.environ
+
+
+def _heading(report: Report) -> str:
+    model = report.model
+    return (
+        f"[bold]{escape(report.source.path)}[/bold]: {escape(report.source.detail)}, {model.parameters:,} parameters\n"
+        f"{escape(str(model.signature))}\n"
+        f"{report.reference.cases} cases, reference {report.reference.runtime}, oracle "
+        f"{escape(report.reference.oracle)}"
+    )
+
+
+def _table(report: Report) -> Table:
+    table = Table(show_edge=False, pad_edge=False, header_style="bold")
+    for column in ("target", "verdict", "route", "R", "max error", "SQNR dB", "latency", "p90", "first", "memory", "size"):
+        table.add_column(column, justify="left" if column in ("target", "verdict", "route") else "right", no_wrap=True)
+    for target in report.targets:
+        style = STYLES[target.status]
+        attempt = target.attempts[target.kept] if target.kept is not None else None
+        table.add_row(
+            f"{target.target} {target.precision}",
+            f"[{style}]{target.status.value}[/{style}]",
+            escape(attempt.plan) if attempt else "-",
+            *_numbers(attempt),
+            *_times(target.latency[0] if target.latency else None),
+            _bytes(target.artifact.file_bytes) if target.artifact else "-",
+        )
+        for measurement in target.latency[1:]:
+            table.add_row(f"  {measurement.threads} threads", "", "", "", "", "", *_times(measurement), "")
+    return table
+
+
+def _numbers(attempt: Attempt | None) -> list[str]:
+    """Give the worst output's ratio, scaled error and SQNR."""
+    outputs = attempt.parity.outputs if attempt is not None and attempt.parity is not None else ()
+    if not outputs:
+        return ["-", "-", "-"]
+    worst = max(outputs, key=lambda output: (output.status is Status.FAIL, output.ratio or 0.0, output.scaled_max))
+    ratio = "-" if worst.ratio is None else f"{worst.ratio:.3g}"
+    sqnr = "exact" if worst.sqnr_db is None else f"{worst.sqnr_db:.0f}"
+    return [ratio, f"{worst.scaled_max:.1e}", sqnr]
+
+
+def _times(measurement: Measurement | None) -> list[str]:
+    if measurement is None:
+        return ["-", "-", "-", "-"]
+    return [
+        "withheld" if measurement.median_seconds is None else _seconds(measurement.median_seconds),
+        "-" if measurement.p90_seconds is None else _seconds(measurement.p90_seconds),
+        _seconds(measurement.first_seconds),
+        f"+{_bytes(measurement.peak_added_bytes)}",
+    ]
+
+
+def _remarks(target: TargetReport) -> list[str]:
+    """Say in words what the table cannot: reasons, failed candidates, changes of the contract."""
+    lines = []
+    style = STYLES[target.status]
+    if target.status is not Status.PASS:
+        lines.append(f"[{style}]{target.target} {target.status.value}[/{style}]: {escape(target.reason)}")
+    for index, attempt in enumerate(target.attempts):
+        if index == target.kept:
+            if target.status is Status.PASS and attempt.structure and "as promised" not in attempt.structure.reason:
+                lines.append(f"{target.target}: {escape(attempt.structure.reason)}")
+            continue
+        reached = "could not convert" if attempt.reached is Stage.CONVERT else f"failed at {attempt.reached.value}"
+        fix = f"\n  fix: {attempt.fix}" if attempt.fix else ""
+        lines.append(f"{target.target}: candidate {attempt.plan} {reached}: {escape(attempt.reason + fix)}")
+    for measurement in target.latency:
+        if measurement.withheld:
+            lines.append(
+                f"{target.target}: latency at {measurement.threads} thread(s) withheld: {escape(measurement.withheld)}"
+            )
+    if target.latency_reason:
+        lines.append(f"{target.target}: no latency: {escape(target.latency_reason)}")
+    if target.artifact is not None:
+        lines.append(f"{target.target}: {escape(target.artifact.path)}")
+    return lines
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} µs"
+    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def _bytes(count: int) -> str:
+    if count < 1 << 20:
+        return f"{count / (1 << 10):.1f} KiB"
+    return f"{count / (1 << 20):.1f} MiB"
+
+
+RENDERINGS.register(Rendering("terminal", "table", render))

@@ -1,0 +1,153 @@
+"""Engines that can run a model: the frameworks as references, the device runtimes for artifacts.
+
+A runtime is one file of this folder that registers a `Runtime`. Everything here that runs a model does so in a worker;
+arrays come and go as `.npz` files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from convert.errors import EdgeproofError, LoadError, UnknownName
+from convert.registry import Registry
+from convert.spec import LoadOptions, SourceFile
+from convert.worker import Environment, summary
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["RUNTIMES", "Execution", "Outputs", "Runtime", "Session", "Subject", "execute", "reference_for", "runtime_for"]
+
+REPEAT = "repeat"  # the case that is run a second time, to see whether answers depend on more than the input
+
+Arrays = Mapping[str, "np.ndarray"]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a runtime is to open: a source, or an artifact seen as one, and how."""
+
+    file: SourceFile
+    options: LoadOptions = LoadOptions()
+    dtype: str = ""  # "float64" to compute in double precision, else as the file says
+    threads: int = 1
+
+
+class Session(Protocol):
+    """A model opened by a runtime, ready to run."""
+
+    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Run once on named inputs and give the named outputs, in the model's order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """One engine, and the kinds of sources it runs as a reference or the formats it runs as a device would.
+
+    `open` raises LoadError where the engine cannot load the file or cannot compute as asked.
+    """
+
+    name: str
+    title: str
+    environment: Environment
+    open: Callable[[Subject], Session]
+    sources: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+
+
+RUNTIMES: Registry[Runtime] = Registry("runtime", "validators.runtimes")
+
+
+def reference_for(kind: str) -> Runtime:
+    """Find the framework that runs a kind of source; raises UnknownName where none does."""
+    return _only(kind, [runtime for runtime in RUNTIMES if kind in runtime.sources])
+
+
+def runtime_for(form: str) -> Runtime:
+    """Find the engine that runs a format on devices; raises UnknownName where none does."""
+    return _only(form, [runtime for runtime in RUNTIMES if form in runtime.formats])
+
+
+def _only(name: str, found: list[Runtime]) -> Runtime:
+    if not found:
+        raise UnknownName.among("runtime for", name, (n for r in RUNTIMES for n in (*r.sources, *r.formats)))
+    return found[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One model to run on all cases of a file; travels to a worker."""
+
+    runtime: str
+    subject: Subject
+    inputs: str  # .npz with keys <case>/<input>
+    outputs: str  # .npz to write, with keys <case>/<output>
+    only: tuple[str, ...] = ()  # cases to run; empty: all
+    feeds: tuple[tuple[str, str, str], ...] = ()  # (name in the file, name and dtype the model takes); empty: as named
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What running all cases gave."""
+
+    path: str
+    cases: tuple[str, ...]
+    names: tuple[str, ...]  # of the outputs, in the model's order
+    failures: tuple[tuple[str, str], ...] = ()  # cases that did not run, and why
+    load_seconds: float = 0.0
+
+
+def execute(job: Execution) -> Outputs:
+    """Open a model and run every case, the first one twice, and write all outputs; runs in the runtime's worker.
+
+    A case that fails is a finding, not the end. Raises LoadError where the model cannot be opened at all.
+    """
+    import numpy as np
+
+    started = time.perf_counter()
+    session = RUNTIMES[job.runtime].open(job.subject)
+    load_seconds = time.perf_counter() - started
+    outputs: dict[str, np.ndarray] = {}
+    failures: list[tuple[str, str]] = []
+    names: tuple[str, ...] = ()
+    with np.load(job.inputs) as arrays:
+        cases = [case for case in cases_of(arrays) if not job.only or case in job.only]
+        for label, case in (*zip(cases, cases, strict=True), (REPEAT, cases[0])):
+            inputs = feed(arrays, case, job.feeds)
+            try:
+                found = session.run(inputs)
+            except EdgeproofError as error:
+                failures.append((label, error.message))
+                continue
+            except Exception as error:  # noqa: BLE001  the engine's own failure on one case is what we look for
+                failures.append((label, f"{type(error).__name__}: {summary(error)}"))
+                continue
+            names = tuple(found)
+            # A copy, because engines hand out views of buffers they write to again.
+            outputs |= {f"{label}/{name}": np.array(value) for name, value in found.items()}
+    np.savez(job.outputs, **outputs)
+    return Outputs(job.outputs, tuple(cases), names, tuple(failures), load_seconds)
+
+
+def feed(
+    arrays: np.lib.npyio.NpzFile, case: str, feeds: tuple[tuple[str, str, str], ...]
+) -> dict[str, np.ndarray]:
+    """Read one case's arrays under the names and dtypes a model takes."""
+    named = {key.partition("/")[2]: arrays[key] for key in arrays.files if key.partition("/")[0] == case}
+    if not feeds:
+        return named
+    return {taken: named[name].astype(dtype, copy=False) for name, taken, dtype in feeds}
+
+
+def cases_of(arrays: np.lib.npyio.NpzFile) -> list[str]:
+    """Name the cases of an inputs file, in order."""
+    return list(dict.fromkeys(key.partition("/")[0] for key in arrays.files))
+
+
+def cannot_open(runtime: str, path: str | Path, error: Exception) -> LoadError:
+    """Build the error for a file an engine refuses."""
+    return LoadError(f"{runtime} cannot load {Path(path).name}: {type(error).__name__}: {summary(error)}")

@@ -1,0 +1,68 @@
+"""Keras on TensorFlow as the reference, in the source's precision or in float64."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from convert.errors import LoadError
+from convert.sources import KERAS, load
+from convert.sources._keras import run
+from convert.worker import summary
+from validators.runtimes import RUNTIMES, Arrays, Runtime, Subject
+from validators.runtimes.torch import trial, widened
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+_NARROW = ('"float32"', '"float16"', '"bfloat16"', '"mixed_float16"', '"mixed_bfloat16"')
+
+
+class KerasSession:
+    """A Keras model that runs on named arrays."""
+
+    def __init__(self, model: keras.Model, dtype: str) -> None:
+        self._model = model
+        self._dtype = dtype
+
+    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Run the model in inference mode."""
+        return run(self._model, widened(inputs, self._dtype))
+
+
+def open_keras(subject: Subject) -> KerasSession:
+    """Load the model, and make it compute in float64 where asked."""
+    loaded = load(subject.file, subject.options)
+    if not subject.dtype:
+        return KerasSession(loaded.model, "")
+    try:
+        session = KerasSession(in_float64(loaded.model, trusted=subject.options.trust), subject.dtype)
+        tried = session.run(trial(loaded.facts.signature))
+    except Exception as error:
+        raise LoadError(f"the model does not run in float64: {type(error).__name__}: {summary(error, 2)}") from error
+    narrow = [name for name, array in tried.items() if array.dtype.kind == "f" and array.dtype != "float64"]
+    if narrow:
+        raise LoadError(f"the model does not run in float64: output {narrow[0]} stayed {tried[narrow[0]].dtype}")
+    return session
+
+
+def in_float64(model: keras.Model, *, trusted: bool) -> keras.Model:
+    """Build the model again from its configuration with every dtype policy float64, and copy the weights."""
+    import keras
+
+    text = json.dumps(keras.saving.serialize_keras_object(model))
+    for name in _NARROW:
+        text = text.replace(name, '"float64"')
+    floatx = keras.config.floatx()
+    # NOTE: Why floatx too: layers and operations without a policy of their own ask for it when they are built.
+    keras.config.set_floatx("float64")
+    try:
+        wide = keras.saving.deserialize_keras_object(json.loads(text), safe_mode=not trusted)
+        wide.set_weights([weight.astype("float64") if weight.dtype.kind == "f" else weight for weight in model.get_weights()])
+    finally:
+        keras.config.set_floatx(floatx)
+    return wide
+
+
+RUNTIMES.register(Runtime("keras", "Keras on TensorFlow", KERAS, open_keras, sources=("keras", "keras_h5")))

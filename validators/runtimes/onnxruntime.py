@@ -1,0 +1,42 @@
+"""ONNX Runtime on the CPU, with all its graph optimisations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convert.worker import Environment
+from validators.runtimes import RUNTIMES, Arrays, Runtime, Subject, cannot_open
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ONNXRUNTIME = Environment("onnxruntime", ("numpy", "onnxruntime", "onnx"))
+
+
+class OnnxRuntimeSession:
+    """An inference session."""
+
+    def __init__(self, path: str, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Run the whole graph."""
+        return dict(zip(self._names, self._session.run(self._names, dict(inputs)), strict=True))
+
+
+def open_onnxruntime(subject: Subject) -> OnnxRuntimeSession:
+    """Load the file with all graph optimisations on."""
+    try:
+        return OnnxRuntimeSession(subject.file.path, subject.threads)
+    except Exception as error:
+        raise cannot_open("ONNX Runtime", subject.file.path, error) from error
+
+
+RUNTIMES.register(Runtime("onnxruntime", "ONNX Runtime", ONNXRUNTIME, open_onnxruntime, formats=("onnx",)))

@@ -1,0 +1,51 @@
+"""TorchScript artifacts, reloaded from disk by PyTorch's interpreter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convert.sources._probe import probe
+from convert.sources._torch import arguments, identifier, output_names, read_promise, flatten
+from convert.worker import Environment
+from validators.runtimes import RUNTIMES, Arrays, Runtime, Subject, cannot_open
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: NOTE: Why not the reference's process: an artifact must load where nothing of its source is.
+TORCHSCRIPT = Environment("torchscript", ("torch",))
+
+
+class TorchScriptSession:
+    """A reloaded archive, called by its argument names."""
+
+    def __init__(self, path: str, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self._module = torch.jit.load(path, map_location="cpu").eval()
+        promise = read_promise(probe(Path(path)))
+        self._names = promise.output_names if promise else ()
+        self._arguments = arguments(self._module)
+
+    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Run the module; an argument its forward does not have raises."""
+        import torch
+
+        tensors = {identifier(name): torch.from_numpy(array) for name, array in inputs.items()}
+        with torch.no_grad():
+            found = list(flatten(self._module(**tensors)))
+        names = output_names([name for name, _ in found], self._names)
+        return {name: tensor.numpy() for name, (_, tensor) in zip(names, found, strict=True)}
+
+
+def open_torchscript(subject: Subject) -> TorchScriptSession:
+    """Load the archive."""
+    try:
+        return TorchScriptSession(subject.file.path, subject.threads)
+    except (RuntimeError, ValueError) as error:
+        raise cannot_open("TorchScript", subject.file.path, error) from error
+
+
+RUNTIMES.register(Runtime("torchscript", "TorchScript", TORCHSCRIPT, open_torchscript, formats=("torchscript",)))
