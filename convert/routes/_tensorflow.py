@@ -47,13 +47,15 @@ def function(work: Work, signature: Signature) -> tuple[Any, list[tf.TensorSpec]
 
 def save(work: Work, signature: Signature, folder: Path) -> None:
     """Write a SavedModel of the model whose default signature is of positions."""
-    import tensorflow as tf
+    import keras
 
-    serve, _ = function(work, signature)
-    module = tf.Module()
-    module.model = work.model
-    module.serve = serve
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve.get_concrete_function()})
+    serve, specs = function(work, signature)
+    # NOTE: Why Keras's own archive: a plain tf.Module leaves Keras 3's weights as variables that the TFLite file reads
+    # and nothing initialises; the converter reports success and the file answers NaN.
+    archive = keras.export.ExportArchive()
+    archive.track(work.model)
+    archive.add_endpoint("serve", serve.python_function, input_signature=specs)
+    archive.write_out(str(folder), verbose=False)
 
 
 def to_tflite(work: Work, signature: Signature) -> None:

@@ -155,9 +155,10 @@ def count_parameters(module: torch.nn.Module) -> int:
 
     count = sum(parameter.numel() for parameter in module.parameters())
     if count == 0 and isinstance(module, torch.jit.ScriptModule):
+        graph = module.inlined_graph  # its nodes live no longer than this name
         count = sum(
             node.t("value").numel()
-            for node in module.inlined_graph.findAllNodes("prim::Constant")
+            for node in graph.findAllNodes("prim::Constant")
             if node.hasAttribute("value") and node.kindOf("value") == "t"
         )
     return count
@@ -221,8 +222,13 @@ def graph_of_torchscript(module: torch.nn.Module, inputs: tuple[TensorSpec, ...]
 
 
 def module_of(exported: torch.export.ExportedProgram) -> torch.nn.Module:
-    """Give a program's module, which has no training mode and would refuse to be asked for evaluation."""
+    """Give a program's module, made to be called like any other.
+
+    It has no training mode and would refuse to be asked for evaluation; and it refuses inputs of other sizes than the
+    example's wherever export took a size for fixed, though its graph often reads it (an LSTM's zero states).
+    """
     module = exported.module(check_guards=False)
+    module._forward_pre_hooks.clear()  # noqa: SLF001  no public way leaves out the check of input sizes
     module.train = types.MethodType(lambda self, mode=True: self, module)
     return module
 

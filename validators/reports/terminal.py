@@ -100,7 +100,7 @@ def _remarks(target: TargetReport) -> list[str]:
     lines = []
     style = STYLES[target.status]
     if target.status is not Status.PASS:
-        lines.append(f"[{style}]{target.target} {target.status.value}[/{style}]: {escape(target.reason)}")
+        lines.append(f"[{style}]{target.target} {target.status.value}[/{style}]: {escape(_first_line(target.reason))}")
     for index, attempt in enumerate(target.attempts):
         if index == target.kept:
             if target.status is Status.PASS and attempt.structure and "as promised" not in attempt.structure.reason:
@@ -108,7 +108,7 @@ def _remarks(target: TargetReport) -> list[str]:
             continue
         reached = "could not convert" if attempt.reached is Stage.CONVERT else f"failed at {attempt.reached.value}"
         fix = f"\n  fix: {attempt.fix}" if attempt.fix else ""
-        lines.append(f"{target.target}: candidate {attempt.plan} {reached}: {escape(attempt.reason + fix)}")
+        lines.append(f"{target.target}: candidate {attempt.plan} {reached}: {escape(_first_line(attempt.reason) + fix)}")
     for measurement in target.latency:
         if measurement.withheld:
             lines.append(
@@ -119,6 +119,12 @@ def _remarks(target: TargetReport) -> list[str]:
     if target.artifact is not None:
         lines.append(f"{target.target}: {escape(target.artifact.path)}")
     return lines
+
+
+def _first_line(text: str) -> str:
+    """Give the first line, marked where there is more of it in the report."""
+    first, _, rest = text.partition("\n")
+    return f"{first} ..." if rest else first
 
 
 def _seconds(seconds: float) -> str:
