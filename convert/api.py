@@ -136,7 +136,10 @@ def inspect(
     examples = specs_of(read_user_file(Path(inputs))) if inputs else ()
     options = LoadOptions(architecture, tuple(TensorSpec.parse(spec) for spec in specs), examples, trust)
     source = identify(Path(model))
-    with tempfile.TemporaryDirectory() as folder, Workers(Path(folder), limits_of(timeout_seconds, memory_bytes)) as workers:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Workers(Path(folder), limits_of(timeout_seconds, memory_bytes)) as workers,
+    ):
         facts, _ = load_source(workers, source, options)
     routes = tuple((form, plan.candidates(source.kind, form, facts.signature)) for form in FORMATS.names())
     return Inspected(source, facts, routes)

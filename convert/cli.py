@@ -26,11 +26,13 @@ Examples:
 
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.argument("model")
-@click.option("--to", "targets", default="", metavar="FORMAT[,FORMAT]", help="Formats to make: tflite, onnx, "
-              "torchscript, or all.")
+@click.option(
+    "--to", "targets", default="", metavar="FORMAT[,FORMAT]", help="Formats to make: tflite, onnx, torchscript, or all."
+)
 @click.option("--inspect", is_flag=True, help="Say what MODEL is and what can be made of it, and convert nothing.")
-@click.option("--out", default="", metavar="DIR", help="Folder for artifacts and report.  [default: build/<model "
-              "name>]")
+@click.option(
+    "--out", default="", metavar="DIR", help="Folder for artifacts and report.  [default: build/<model name>]"
+)
 @model_options
 @run_options
 @click.version_option(package_name="edgeproof", prog_name="edgeproof")
@@ -63,7 +65,8 @@ def main(
         if inspect:
             if targets:
                 raise UsageError("--inspect converts nothing", fix="leave out --to, or --inspect")
-            show(api.inspect(model, architecture=architecture, input=specs, inputs=inputs_file, trust=trust), as_json)
+            inspected = api.inspect(model, architecture=architecture, input=specs, inputs=inputs_file, trust=trust)
+            show(inspected, as_json=as_json)
             return
         if not targets:
             raise UsageError("no format to convert to", fix="add --to tflite,onnx,torchscript, or --to all")
@@ -89,7 +92,7 @@ def main(
         sys.exit(report.exit_code)
 
 
-def show(inspected: api.Inspected, as_json: bool) -> None:
+def show(inspected: api.Inspected, *, as_json: bool) -> None:
     """Print what --inspect found."""
     import msgspec
 

@@ -80,9 +80,7 @@ def run(request: Request, say: Say) -> Report:
         current = Run(request, source, options, facts, workers, say)
         baseline, built = build(current, targets, user)
         workers.retire_all()
-        timed = [
-            time_target(workers, baseline, item.report, item.binding, request.threads, say) for item in built
-        ]
+        timed = [time_target(workers, baseline, item.report, item.binding, request.threads, say) for item in built]
         report = assemble(
             command=request.command,
             started=started,
@@ -105,7 +103,7 @@ def warm(workers: Workers, source: SourceFile, targets: tuple[str, ...]) -> None
 
 def parallel(count: int) -> int:
     """Say how many of `count` targets to build side by side: as many as cores and free memory allow."""
-    free = psutil.virtual_memory().available // CONVERSION_BYTES
+    free = int(psutil.virtual_memory().available) // CONVERSION_BYTES
     return max(1, min(count, os.cpu_count() or 1, free))
 
 

@@ -14,7 +14,8 @@ class Named(Protocol):
     """What a registry can hold: anything with a name."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What the plug-in is asked for by."""
 
 
 T = TypeVar("T", bound=Named)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -211,7 +211,7 @@ class Request:
     model: str
     targets: tuple[str, ...]
     out: str = ""  # default: build/<model name>
-    options: LoadOptions = LoadOptions()
+    options: LoadOptions = field(default_factory=LoadOptions)
     inputs_file: str = ""  # the user's own inputs, an .npz
     seed: int = 0
     threads: tuple[int, ...] = (1,)

@@ -101,15 +101,32 @@ def memory_of(gibibytes: float | None) -> int:
 def model_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say how to load a model."""
     options = (
-        click.option("--architecture", default="", metavar="PLACE:CALLABLE", help="What builds the model that weights "
-                     "belong to: package.module:callable or path/file.py:callable."),
-        click.option("--input", "specs", multiple=True, metavar="SPEC", help="An input the file does not state: "
-                     "'image:float32[batch,1,8,8]' (free dimensions by name), 'ids:int64[1,16]=0..99' (integer range). "
-                     "Repeat it for several."),
-        click.option("--inputs", "inputs_file", default="", metavar="FILE.npz", help="Your own inputs by name; they "
-                     "are added to the generated ones, and state the signature where nothing else does."),
-        click.option("--trust", is_flag=True, help="Let the model file run code of its own (pickled modules, Lambda "
-                     "layers)."),
+        click.option(
+            "--architecture",
+            default="",
+            metavar="PLACE:CALLABLE",
+            help="What builds the model that weights belong to: package.module:callable or path/file.py:callable.",
+        ),
+        click.option(
+            "--input",
+            "specs",
+            multiple=True,
+            metavar="SPEC",
+            help="An input the file does not state: "
+            "'image:float32[batch,1,8,8]' (free dimensions by name), 'ids:int64[1,16]=0..99' (integer range). "
+            "Repeat it for several.",
+        ),
+        click.option(
+            "--inputs",
+            "inputs_file",
+            default="",
+            metavar="FILE.npz",
+            help="Your own inputs by name; they "
+            "are added to the generated ones, and state the signature where nothing else does.",
+        ),
+        click.option(
+            "--trust", is_flag=True, help="Let the model file run code of its own (pickled modules, Lambda layers)."
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -121,10 +138,20 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
     options = (
         click.option("--seed", default=0, show_default=True, help="Seed of the generated inputs."),
         click.option("--threads", default="1", show_default=True, metavar="N[,N]", help="Threads to time at."),
-        click.option("--timeout", default=1800.0, show_default=True, metavar="SECONDS",
-                     type=click.FloatRange(min=0, min_open=True), help="Limit of each stage."),
-        click.option("--memory-limit", type=click.FloatRange(min=0, min_open=True), metavar="GIB",
-                     help="Limit of each stage's memory. [default: nine tenths of this machine's]"),
+        click.option(
+            "--timeout",
+            default=1800.0,
+            show_default=True,
+            metavar="SECONDS",
+            type=click.FloatRange(min=0, min_open=True),
+            help="Limit of each stage.",
+        ),
+        click.option(
+            "--memory-limit",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="GIB",
+            help="Limit of each stage's memory. [default: nine tenths of this machine's]",
+        ),
         click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the table."),
         click.option("--quiet", is_flag=True, help="No progress on stderr."),
     )

@@ -144,9 +144,7 @@ class Worker:
         except (OSError, ValueError):  # the pipe broke: the process is gone, and the post-mortem says why
             return b""
 
-    def _post_mortem(
-        self, job_path: Path, watcher: _Watcher, limits: Limits, log_start: int
-    ) -> errors.WorkerError:
+    def _post_mortem(self, job_path: Path, watcher: _Watcher, limits: Limits, log_start: int) -> errors.WorkerError:
         stage = job_path.stem
         repeat = f"repeat it with: {repeat_command(job_path)}"
         if watcher.verdict == "timeout":
@@ -164,7 +162,9 @@ class Worker:
             stream.seek(log_start)
             tail = stream.read().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:]
         last = "\n".join(f"  | {line}" for line in tail)
-        return errors.WorkerCrashed(f"the process of stage {stage} {ended}" + (f":\n{last}" if last else ""), fix=repeat)
+        return errors.WorkerCrashed(
+            f"the process of stage {stage} {ended}" + (f":\n{last}" if last else ""), fix=repeat
+        )
 
 
 class Workers:
@@ -442,13 +442,15 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(2)
     job_path = Path(arguments[0])
     if not job_path.is_file():
-        print(f"error: there is no job file {job_path}\nfix: name a .json file of a run's stages folder", file=sys.stderr)
+        print(
+            f"error: there is no job file {job_path}\nfix: name a .json file of a run's stages folder", file=sys.stderr
+        )
         sys.exit(2)
     job = msgspec.json.decode(job_path.read_bytes(), type=Job)
     # Restart with the variables the stage had, unless this is that restart already.
     if os.environ.get("EDGEPROOF_STAGE") != job.stage:
         variables = {**child_environment(job.environment), "EDGEPROOF_STAGE": job.stage}
-        os.execve(sys.executable, [sys.executable, "-m", "convert.worker", str(job_path)], variables)
+        os.execve(sys.executable, [sys.executable, "-m", "convert.worker", str(job_path)], variables)  # noqa: S606  this very program
     outcome = perform(job_path)
     if outcome.failure is not None:
         print(f"error: {outcome.failure.message}\nfix: {outcome.failure.fix}", file=sys.stderr)

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import keras
-from digits_data import load_split, write_test_data
 from keras import layers
+
+from digits_data import load_split, write_test_data
 from training_keras import cross_entropy, fit, make_deterministic, start_afresh
 
 FOLDER = Path(__file__).resolve().parent

@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 import torch
-from digits_data import load_split, write_test_data
-from digits_torch import Digits
 from safetensors.torch import save as to_safetensors
 from torch import nn
 from torch.export import Dim
-from training_torch import fit, make_deterministic, save_exported, save_scripted
 
 from convert import signature_file
+from digits_data import load_split, write_test_data
+from digits_torch import Digits
+from training_torch import fit, make_deterministic, save_exported, save_scripted
 
 FOLDER = Path(__file__).resolve().parent
 EPOCHS = 20

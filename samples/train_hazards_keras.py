@@ -10,8 +10,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from digits_data import BRIGHTEST, LabelledImages, load_split
 from keras import layers
+
+from digits_data import BRIGHTEST, LabelledImages, load_split
 from training_keras import cross_entropy, fit, make_deterministic, start_afresh
 
 FOLDER = Path(__file__).resolve().parent

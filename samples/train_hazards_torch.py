@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from digits_data import LabelledImages, load_split
-from digits_torch import Digits
-from hazards_torch import Dictionary, Recurrent, Tokens, TwoByTwo
 from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn.functional import cross_entropy
-from training_torch import Loss, fit, make_deterministic, save_exported, save_scripted
 
 from convert import signature_file
+from digits_data import LabelledImages, load_split
+from digits_torch import Digits
+from hazards_torch import Dictionary, Recurrent, Tokens, TwoByTwo
+from training_torch import Loss, fit, make_deterministic, save_exported, save_scripted
 
 FOLDER = Path(__file__).resolve().parent
 EPOCHS = 60

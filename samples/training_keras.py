@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+
 from digits_data import SEED
 
 BATCH_SIZE = 32

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from digits_data import SEED
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+
+from digits_data import SEED
 
 Loss = Callable[[Any, Tensor], Tensor]  # of a network's outputs and the digits it should have seen
 

@@ -20,8 +20,13 @@ Examples:
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.argument("artifact")
 @click.option("--reference", required=True, metavar="MODEL", help="The model file the artifact was made from.")
-@click.option("--match", default="names", show_default=True, metavar="names|position", help="How tensors correspond: "
-              "by name, or by position where the artifact's are named otherwise.")
+@click.option(
+    "--match",
+    default="names",
+    show_default=True,
+    metavar="names|position",
+    help="How tensors correspond: by name, or by position where the artifact's are named otherwise.",
+)
 @click.option("--out", default="", metavar="DIR", help="Folder for the report.  [default: ARTIFACT-proof, beside it]")
 @model_options
 @run_options

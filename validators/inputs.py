@@ -57,9 +57,7 @@ class CaseSet:
     def fitting(self, fixed: Mapping[str, int]) -> tuple[str, ...]:
         """Name the cases that a model with some free dimensions fixed can run."""
         return tuple(
-            name
-            for name, sizes in self.sizes
-            if all(fixed.get(dimension, size) == size for dimension, size in sizes)
+            name for name, sizes in self.sizes if all(fixed.get(dimension, size) == size for dimension, size in sizes)
         )
 
 
@@ -70,9 +68,8 @@ def generate(signature: Signature, seed: int) -> list[Case]:
     """
     base = {name: 1 if name == BATCH else OTHER_SIZES[0] for name in signature.free}
     cases = [_case(f"{kind}-{i}", kind, signature, base, seed) for kind, count in KINDS.items() for i in range(count)]
-    for name in signature.free:
-        for size in BATCH_SIZES if name == BATCH else OTHER_SIZES[1:]:
-            cases.append(_case(f"{name}-{size}", "normal", signature, base | {name: size}, seed))
+    resized = [(name, size) for name in signature.free for size in (BATCH_SIZES if name == BATCH else OTHER_SIZES[1:])]
+    cases += [_case(f"{name}-{size}", "normal", signature, base | {name: size}, seed) for name, size in resized]
     return cases
 
 
@@ -106,7 +103,7 @@ def collect(signature: Signature, seed: int, user: Mapping[str, np.ndarray] | No
                 f"{spec.name} has no stated range, so only 0..{UNKNOWN_HIGH} was tried; state it with "
                 f"--input '{spec}=0..N'"
             )
-    np.savez(path, **{f"{case.name}/{name}": array for case in cases for name, array in case.arrays.items()})
+    np.savez(path, **{f"{case.name}/{name}": array for case in cases for name, array in case.arrays.items()})  # type: ignore[arg-type]
     return CaseSet(
         str(path),
         tuple((case.name, case.sizes) for case in cases),

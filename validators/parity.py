@@ -1,4 +1,4 @@
-"""Does an artifact compute what its source computes? Judged against the source's own rounding, wherever it can be known.
+"""Does an artifact compute what its source computes? Judged against the source's own rounding where it is known.
 
 The ratio: R = rmse(artifact, oracle) / rmse(reference, oracle), where the oracle is the source in float64 and the
 reference is the source at its own precision. A right export rounds about as much as its source does, whatever the
@@ -40,8 +40,8 @@ def judge(
 ) -> Verdict:
     """Compare an artifact's outputs with its source's, over every case both could run.
 
-    All that could make agreement meaningless comes first: cases that did not run, answers that vary between runs, dtypes
-    and shapes that differ, NaN and infinity in other places, outputs that do not vary with the input.
+    All that could make agreement meaningless comes first: cases that did not run, answers that vary between runs,
+    dtypes and shapes that differ, NaN and infinity in other places, outputs that do not vary with the input.
     """
     import numpy as np
 
@@ -62,7 +62,7 @@ def judge(
             _output(expected, found, native, actual, wide if oracle else None, usable, precision)
             for expected, found in binding.outputs
         ]
-        findings += _vacuity(outputs, wide, binding, usable)
+        findings += _vacuity(outputs, wide, usable)
         if oracle:
             wide.close()  # type: ignore[attr-defined]
     basis = "R against float64" if oracle else f"tolerance, because {reference.oracle_reason}"
@@ -90,7 +90,10 @@ def _deterministic(native: Stored, actual: Stored, binding: Binding) -> Iterator
         first = next(key.partition("/")[0] for key in native if key.endswith(f"/{expected}"))
         if not _same(native[f"{first}/{expected}"], native[f"{REPEAT}/{expected}"]):
             yield Finding(
-                "determinism", Status.NOT_RUN, "the source gives another answer when run again, so there is none", expected
+                "determinism",
+                Status.NOT_RUN,
+                "the source gives another answer when run again, so there is none",
+                expected,
             )
         first = next((key.partition("/")[0] for key in actual if key.endswith(f"/{found}")), REPEAT)
         if not _same(actual.get(f"{first}/{found}"), actual.get(f"{REPEAT}/{found}")):
@@ -141,13 +144,14 @@ def _influence(
             yield Finding("influence", Status.PASS, f"input {name} changes no output of the source", name)
         elif not followed:
             yield Finding(
-                "influence", Status.FAIL, f"input {name} changes {moved[0]} of the source and nothing of the artifact", name
+                "influence",
+                Status.FAIL,
+                f"input {name} changes {moved[0]} of the source and nothing of the artifact",
+                name,
             )
 
 
-def _vacuity(
-    outputs: list[OutputParity], wide: Stored, binding: Binding, usable: tuple[str, ...]
-) -> Iterator[Finding]:
+def _vacuity(outputs: list[OutputParity], wide: Stored, usable: tuple[str, ...]) -> Iterator[Finding]:
     """Agreement proves nothing where the source's outputs do not change with its inputs."""
     dull = []
     constant = []
@@ -174,7 +178,7 @@ def _vacuity(
 
 
 def _variation(arrays: list[np.ndarray]) -> tuple[float, float]:
-    """Give the rms of the standard deviation across cases of equal shape, and the rms of the values; finite ones only."""
+    """Give the rms of the standard deviation across cases of equal shape, and of the values; finite ones only."""
     import numpy as np
 
     by_shape: dict[tuple[int, ...], list[np.ndarray]] = {}

@@ -15,7 +15,7 @@ from validators import parity, structure
 from validators.inputs import CaseSet, collect
 from validators.latency import Measurement, Timing, measure
 from validators.report import Attempt, ReferenceReport, Stage, StageRun, TargetReport
-from validators.runtimes import Execution, Subject, execute, reference_for, runtime_for
+from validators.runtimes import Execution, Outputs, Subject, execute, reference_for, runtime_for
 from validators.structure import BY_NAME, Binding, Inspection, inspect
 from validators.verdict import Status, Verdict
 
@@ -89,23 +89,24 @@ def run_source(
     runtime = reference_for(source.kind)
     stages = []
 
-    def run(stage: str, dtype: str) -> parity.Outputs:
+    def run(stage: str, dtype: str) -> Outputs:
         job = Execution(runtime.name, Subject(source, options, dtype), cases.path, str(folder / f"{stage}.npz"))
         done = workers.run(stage, execute, job, runtime.environment)
         stages.append(StageRun(stage, done.seconds, done.command))
         return done.value
 
     native = run("reference", "")
-    oracle, reason = None, ""
+    oracle: Outputs | None = None
+    reason = ""
     try:
         oracle = run("oracle", parity.ORACLE)
     except LoadError as error:
         reason = error.message
     if oracle is not None and oracle.failures:
-        oracle, reason = None, f"in float64 the model fails on case {oracle.failures[0][0]}: {oracle.failures[0][1]}"
-    report = ReferenceReport(
-        runtime.title, reason or parity.ORACLE, len(cases.sizes), seed, cases.notes, tuple(stages)
-    )
+        case, why = oracle.failures[0]
+        reason = f"in float64 the model fails on case {case}: {why}"
+        oracle = None
+    report = ReferenceReport(runtime.title, reason or parity.ORACLE, len(cases.sizes), seed, cases.notes, tuple(stages))
     return Baseline(signature, cases, parity.Reference(native, oracle, reason), report)
 
 

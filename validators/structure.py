@@ -153,7 +153,10 @@ def _compare(side: str, expected: TensorSpec, found: TensorSpec, fixed: dict[str
             yield Finding("free dimensions", Status.PASS, f"{promise} is fixed to {size}, the source's is free", name)
         elif side == "input" or (promise in fixed and fixed[promise] != size):
             yield Finding(
-                "shape", Status.FAIL, f"{side} {name} fixes {promise} to {size} on axis {axis}, another tensor does not", name
+                "shape",
+                Status.FAIL,
+                f"{side} {name} fixes {promise} to {size} on axis {axis}, another tensor does not",
+                name,
             )
 
 

@@ -10,7 +10,7 @@ from enum import Enum
 class Status(Enum):
     """PASS, FAIL, or NOT_RUN, which is never green."""
 
-    PASS = "PASS"
+    PASS = "PASS"  # noqa: S105  a verdict, not a password
     NOT_RUN = "NOT_RUN"
     FAIL = "FAIL"
 
@@ -78,9 +78,7 @@ class Verdict:
     outputs: tuple[OutputParity, ...] = ()
 
     @classmethod
-    def of(
-        cls, findings: Iterable[Finding], outputs: Iterable[OutputParity] = (), *, passed: str = ""
-    ) -> Verdict:
+    def of(cls, findings: Iterable[Finding], outputs: Iterable[OutputParity] = (), *, passed: str = "") -> Verdict:
         """Judge by the worst of what was found; `passed` says in words what a PASS rests on."""
         findings, outputs = tuple(findings), tuple(outputs)
         status = Status.worst([found.status for found in findings] + [output.status for output in outputs])

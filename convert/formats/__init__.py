@@ -80,4 +80,6 @@ def recognise(path: Path) -> Format:
         if kind.recognise(seen):
             return kind
     known = ", ".join(kind.title for kind in FORMATS)
-    raise UnknownSource(f"{path} is {seen.looks_like()}, which is no artifact edgeproof runs", fix=f"give one of: {known}")
+    raise UnknownSource(
+        f"{path} is {seen.looks_like()}, which is no artifact edgeproof runs", fix=f"give one of: {known}"
+    )

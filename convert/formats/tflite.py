@@ -115,7 +115,9 @@ def _signature_def(model: Any) -> Any | None:
     return signatures[0] if len(signatures) == 1 else None
 
 
-def _entries(schema: Any, specs: tuple[TensorSpec, ...], drafted: tuple[str, ...], tensors: dict[str, int]) -> list[Any]:
+def _entries(
+    schema: Any, specs: tuple[TensorSpec, ...], drafted: tuple[str, ...], tensors: dict[str, int]
+) -> list[Any]:
     entries = []
     for spec, name in zip(specs, drafted, strict=True):
         if name not in tensors:

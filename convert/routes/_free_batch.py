@@ -49,7 +49,7 @@ def free_batch(path: Path, batch: int) -> None:
                 continue
             tensor = graph.tensors[index]
             if tensor.type == 2 and len(tensor.shape) == 1:  # int32 vectors: shapes, paddings, permutations
-                vector = np.frombuffer(bytes(_data(model, tensor)), np.int32).copy()
+                vector = np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.int32).copy()
                 if not _holds(vector, batch) or index in freed:
                     continue
                 if kind != BuiltinOperator.RESHAPE or position != 1 or not _leads(vector, batch):

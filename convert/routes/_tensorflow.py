@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convert.routes import Work
 from convert.spec import BATCH, Signature
@@ -22,8 +23,8 @@ def output_names(signature: Signature) -> tuple[str, ...]:
     return tuple(f"output_{position}" for position in range(len(signature.outputs)))
 
 
-def function(work: Work, signature: Signature) -> tuple[Any, list[tf.TensorSpec]]:
-    """Wrap the model as a tf.function from positions to positions, its free dimensions as in `signature`."""
+def function(work: Work, signature: Signature) -> tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]:
+    """Wrap the model as a function from positions to positions, and give the specs of what it takes."""
     import tensorflow as tf
 
     from convert.sources._keras import call
@@ -34,7 +35,6 @@ def function(work: Work, signature: Signature) -> tuple[Any, list[tf.TensorSpec]
     ]
     names = [spec.name for spec in signature.inputs]
 
-    @tf.function(input_signature=specs, autograph=False)
     def serve(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
         found = call(work.model, dict(zip(names, tensors, strict=True)))
         return {
@@ -54,7 +54,7 @@ def save(work: Work, signature: Signature, folder: Path) -> None:
     # and nothing initialises; the converter reports success and the file answers NaN.
     archive = keras.export.ExportArchive()
     archive.track(work.model)
-    archive.add_endpoint("serve", serve.python_function, input_signature=specs)
+    archive.add_endpoint("serve", serve, input_signature=specs)
     archive.write_out(str(folder), verbose=False)
 
 

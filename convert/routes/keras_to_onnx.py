@@ -12,10 +12,12 @@ OPSET = 18  # the highest tf2onnx 1.17 supports
 
 def convert(work: Work) -> Draft:
     """Convert the model as a function of positions."""
+    import tensorflow as tf
     import tf2onnx
 
     serve, specs = function(work, work.signature)
-    tf2onnx.convert.from_function(serve, input_signature=specs, opset=OPSET, output_path=str(work.out))
+    graph = tf.function(serve, input_signature=specs, autograph=False)
+    tf2onnx.convert.from_function(graph, input_signature=specs, opset=OPSET, output_path=str(work.out))
     return Draft(str(work.out), work.signature, input_names(work.signature), output_names(work.signature))
 
 

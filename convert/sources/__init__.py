@@ -70,7 +70,9 @@ def identify(path: Path) -> SourceFile:
         if detail is not None:
             return SourceFile(str(path), source.name, detail, sha256_of(path), path.stat().st_size)
     known = "; ".join(source.title for source in SOURCES)
-    raise UnknownSource(f"{path} is {seen.looks_like()}, which is no model edgeproof reads", fix=f"give one of: {known}")
+    raise UnknownSource(
+        f"{path} is {seen.looks_like()}, which is no model edgeproof reads", fix=f"give one of: {known}"
+    )
 
 
 @dataclass(frozen=True, slots=True)

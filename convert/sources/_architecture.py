@@ -53,7 +53,9 @@ def build(architecture: str) -> torch.nn.Module:
     except UsageError:
         raise
     except Exception as error:
-        raise LoadError(f"--architecture: importing {place} failed: {type(error).__name__}: {summary(error)}") from error
+        raise LoadError(
+            f"--architecture: importing {place} failed: {type(error).__name__}: {summary(error)}"
+        ) from error
     factory = getattr(namespace, name, None)
     if not callable(factory):
         offered = sorted(key for key, value in vars(namespace).items() if callable(value) and not key.startswith("_"))

@@ -1,4 +1,4 @@
-"""What both Keras sources share: loading safely, on whichever backend the worker runs, and naming what goes in and out."""
+"""What both Keras sources share: loading safely, on the backend the worker runs, and naming what goes in and out."""
 
 from __future__ import annotations
 

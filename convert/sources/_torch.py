@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from convert.sources import LoadedModel
 
+
 def flatten(output: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the tensors of a model's output with their names: dictionary keys, field names or positions, joined by dots.
+    """Yield the tensors of a model's output by name: dictionary keys, field names or positions, joined by dots.
 
     None is skipped, as transformers' output classes hold it for what was not asked. Raises LoadError for anything that
     is no tensor, because it could not be compared.
@@ -67,13 +68,6 @@ def output_names(found: Sequence[str], promised: Sequence[str]) -> tuple[str, ..
     if list(found) == [""]:
         return ("output",)
     return tuple(f"output_{name}" if name[:1].isdigit() else name for name in found)
-
-
-def torch_dtype(name: str) -> torch.dtype:
-    """Give PyTorch's dtype of a NumPy dtype's name."""
-    import torch
-
-    return getattr(torch, name)  # type: ignore[no-any-return]
 
 
 def arguments(module: torch.nn.Module) -> tuple[str, ...]:
@@ -153,7 +147,7 @@ def count_parameters(module: torch.nn.Module) -> int:
     """Count trained numbers: parameters, and for frozen TorchScript the constants that were parameters."""
     import torch
 
-    count = sum(parameter.numel() for parameter in module.parameters())
+    count: int = sum(parameter.numel() for parameter in module.parameters())
     if count == 0 and isinstance(module, torch.jit.ScriptModule):
         graph = module.inlined_graph  # its nodes live no longer than this name
         count = sum(
@@ -216,8 +210,8 @@ def graph_of_torchscript(module: torch.nn.Module, inputs: tuple[TensorSpec, ...]
             exported = TS2EPConverter(module, tensors, {}).convert()
     except Exception as error:
         raise LoadError(f"PyTorch cannot turn this TorchScript into a graph: {summary(error)}") from error
-    # NOTE: Why its guards are dropped: the converter records the example's batch size as a guard although the graph it wrote reads
-    # the size at run time (pytorch#164699); parity over several sizes judges that.
+    # NOTE: Why its guards are dropped: the converter records the example's batch size as one although the graph it
+    # wrote reads the size at run time (pytorch#164699); parity over several sizes judges that.
     return module_of(exported)
 
 
@@ -228,8 +222,8 @@ def module_of(exported: torch.export.ExportedProgram) -> torch.nn.Module:
     example's wherever export took a size for fixed, though its graph often reads it (an LSTM's zero states).
     """
     module = exported.module(check_guards=False)
-    module._forward_pre_hooks.clear()  # noqa: SLF001  no public way leaves out the check of input sizes
-    module.train = types.MethodType(lambda self, mode=True: self, module)
+    module._forward_pre_hooks.clear()  # no public way leaves out the check of input sizes
+    module.train = types.MethodType(lambda self, *_: self, module)
     return module
 
 
@@ -258,7 +252,7 @@ def shown_as(wrapper: type[torch.nn.Module], names: Sequence[str]) -> None:
     """Make a wrapper's forward, which takes any tensors, show `names` as its arguments."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(name, kind) for name in ("self", *map(identifier, names))]
-    wrapper.forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.forward.__signature__ = inspect.Signature(parameters)
 
 
 def identifier(name: str) -> str:

@@ -45,9 +45,7 @@ def load(file: SourceFile, options: LoadOptions) -> LoadedModel:
     promise = read_promise(seen)
     if promise is not None and [spec.name for spec in promise.inputs] == [spec.name for spec in inputs]:
         ranges = {spec.name: spec for spec in promise.inputs}
-        inputs = tuple(
-            TensorSpec(s.name, s.dtype, s.shape, ranges[s.name].low, ranges[s.name].high) for s in inputs
-        )
+        inputs = tuple(TensorSpec(s.name, s.dtype, s.shape, ranges[s.name].low, ranges[s.name].high) for s in inputs)
     return loaded(module_of(program), options, Promise(inputs, promise.output_names if promise else ()))
 
 

@@ -55,7 +55,19 @@ def _heading(report: Report) -> str:
 
 def _table(report: Report) -> Table:
     table = Table(show_edge=False, pad_edge=False, header_style="bold")
-    for column in ("target", "verdict", "route", "R", "max error", "SQNR dB", "latency", "p90", "first", "memory", "size"):
+    for column in (
+        "target",
+        "verdict",
+        "route",
+        "R",
+        "max error",
+        "SQNR dB",
+        "latency",
+        "p90",
+        "first",
+        "memory",
+        "size",
+    ):
         table.add_column(column, justify="left" if column in ("target", "verdict", "route") else "right", no_wrap=True)
     for target in report.targets:
         style = STYLES[target.status]
@@ -108,12 +120,14 @@ def _remarks(target: TargetReport) -> list[str]:
             continue
         reached = "could not convert" if attempt.reached is Stage.CONVERT else f"failed at {attempt.reached.value}"
         fix = f"\n  fix: {attempt.fix}" if attempt.fix else ""
-        lines.append(f"{target.target}: candidate {attempt.plan} {reached}: {escape(_first_line(attempt.reason) + fix)}")
-    for measurement in target.latency:
-        if measurement.withheld:
-            lines.append(
-                f"{target.target}: latency at {measurement.threads} thread(s) withheld: {escape(measurement.withheld)}"
-            )
+        lines.append(
+            f"{target.target}: candidate {attempt.plan} {reached}: {escape(_first_line(attempt.reason) + fix)}"
+        )
+    lines += [
+        f"{target.target}: latency at {measured.threads} thread(s) withheld: {escape(measured.withheld)}"
+        for measured in target.latency
+        if measured.withheld
+    ]
     if target.latency_reason:
         lines.append(f"{target.target}: no latency: {escape(target.latency_reason)}")
     if target.artifact is not None:

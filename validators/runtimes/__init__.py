@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,7 +20,17 @@ from convert.worker import Environment, summary
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["RUNTIMES", "Execution", "Outputs", "Runtime", "Session", "Subject", "execute", "reference_for", "runtime_for"]
+__all__ = [
+    "RUNTIMES",
+    "Execution",
+    "Outputs",
+    "Runtime",
+    "Session",
+    "Subject",
+    "execute",
+    "reference_for",
+    "runtime_for",
+]
 
 REPEAT = "repeat"  # the case that is run a second time, to see whether answers depend on more than the input
 
@@ -32,7 +42,7 @@ class Subject:
     """What a runtime is to open: a source, or an artifact seen as one, and how."""
 
     file: SourceFile
-    options: LoadOptions = LoadOptions()
+    options: LoadOptions = field(default_factory=LoadOptions)
     dtype: str = ""  # "float64" to compute in double precision, else as the file says
     threads: int = 1
 
@@ -129,13 +139,11 @@ def execute(job: Execution) -> Outputs:
             names = tuple(found)
             # A copy, because engines hand out views of buffers they write to again.
             outputs |= {f"{label}/{name}": np.array(value) for name, value in found.items()}
-    np.savez(job.outputs, **outputs)
+    np.savez(job.outputs, **outputs)  # type: ignore[arg-type]
     return Outputs(job.outputs, tuple(cases), names, tuple(failures), load_seconds)
 
 
-def feed(
-    arrays: np.lib.npyio.NpzFile, case: str, feeds: tuple[tuple[str, str, str], ...]
-) -> dict[str, np.ndarray]:
+def feed(arrays: np.lib.npyio.NpzFile, case: str, feeds: tuple[tuple[str, str, str], ...]) -> dict[str, np.ndarray]:
     """Read one case's arrays under the names and dtypes a model takes."""
     named = {key.partition("/")[2]: arrays[key] for key in arrays.files if key.partition("/")[0] == case}
     if not feeds:

@@ -59,7 +59,9 @@ def in_float64(model: keras.Model, *, trusted: bool) -> keras.Model:
     keras.config.set_floatx("float64")
     try:
         wide = keras.saving.deserialize_keras_object(json.loads(text), safe_mode=not trusted)
-        wide.set_weights([weight.astype("float64") if weight.dtype.kind == "f" else weight for weight in model.get_weights()])
+        wide.set_weights(
+            [weight.astype("float64") if weight.dtype.kind == "f" else weight for weight in model.get_weights()]
+        )
     finally:
         keras.config.set_floatx(floatx)
     return wide

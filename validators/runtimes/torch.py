@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import LoadError
@@ -57,7 +58,7 @@ def in_float64(module: torch.nn.Module, signature: Signature) -> torch.nn.Module
     """
     import torch
 
-    attempts = [lambda: widen(copy.deepcopy(module))]
+    attempts: list[Callable[[], torch.nn.Module]] = [lambda: widen(copy.deepcopy(module))]
     if isinstance(module, torch.jit.ScriptModule):
         attempts.append(lambda: widen(graph_of_torchscript(module, signature.inputs)))
     reasons = []
@@ -84,7 +85,7 @@ def trial(signature: Signature) -> dict[str, np.ndarray]:
 
 
 def widen(module: torch.nn.Module) -> torch.nn.Module:
-    """Cast a module's weights and buffers to float64 in place and, in an exported graph, everything that names a dtype."""
+    """Cast a module's weights to float64 in place and, in an exported graph, everything that names a dtype."""
     import torch
 
     module.double()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convert.sources._probe import probe
-from convert.sources._torch import arguments, identifier, output_names, read_promise, flatten
+from convert.sources._torch import arguments, flatten, identifier, output_names, read_promise
 from convert.worker import Environment
 from validators.runtimes import RUNTIMES, Arrays, Runtime, Subject, cannot_open
 

@@ -1,0 +1,55 @@
+# Everything happens in the project's own .venv; only Python 3.11 or newer, make and pip are needed.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+# Made again whenever what it was made from changes.
+STAMP := $(VENV)/.setup
+
+.PHONY: setup demo test lint types zoo samples docs clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "edgeproof needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@# PyTorch first and alone: otherwise another package's wish pulls in a build with several GB of CUDA libraries.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
+	@touch $(STAMP)
+
+demo: setup
+	$(BIN)/python -m convert samples/digits.pt --to tflite,onnx,torchscript
+
+test: lint types
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: setup
+	$(BIN)/mypy
+
+# The slow suites: the model zoo and the full matrix of sources and routes. timm is installed without its
+# dependencies, because torchvision has no CPU build and would replace PyTorch.
+zoo: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt transformers
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps timm
+	$(BIN)/python -m pytest -m slow
+
+# Train every sample again; the torch hazards use the weights of the torch digits.
+samples: setup
+	PYTHONHASHSEED=0 $(BIN)/python samples/train_digits_torch.py
+	PYTHONHASHSEED=0 $(BIN)/python samples/train_digits_keras.py
+	PYTHONHASHSEED=0 $(BIN)/python samples/train_hazards_torch.py
+	PYTHONHASHSEED=0 $(BIN)/python samples/train_hazards_keras.py
+
+# Write what is generated from the code.
+docs: setup
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) build
