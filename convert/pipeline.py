@@ -21,9 +21,10 @@ from convert.sources import SOURCES, identify
 from convert.spec import Artifact, LoadOptions, ModelFacts, Request, SourceFile, sha256_of
 from convert.worker import Workers, limits_of
 from validators.inputs import read_user_file, specs_of
-from validators.prove import Baseline, Proof, load_source, prove, run_source, time_target
+from validators.prove import Baseline, Proof, load_source, prove, run_source, time_target, timing_environment
 from validators.report import Attempt, Report, Stage, StageRun, TargetReport, assemble
 from validators.reports import RENDERINGS
+from validators.runtimes import runtime_for
 from validators.structure import Binding
 from validators.verdict import Status
 
@@ -79,7 +80,7 @@ def run(request: Request, say: Say) -> Report:
         facts, load_stage = load_source(workers, source, options)
         current = Run(request, source, options, facts, workers, say)
         baseline, built = build(current, targets, user)
-        workers.retire_all()
+        workers.retire_all(keep=[timing_environment(target, request.threads[0]) for target in targets])
         timed = [time_target(workers, baseline, item.report, item.binding, request.threads, say) for item in built]
         report = assemble(
             command=request.command,
@@ -134,6 +135,9 @@ def build(
 def build_target(current: Run, target: str, baseline: Future[Baseline]) -> Built:
     """Try the candidates for one format in order until one passes; keep the best there is."""
     tried: list[tuple[Attempt, Proof | None]] = []
+    # Both will be needed; their engines start while the converter works.
+    current.workers.warm(runtime_for(target).environment)
+    current.workers.warm(timing_environment(target, current.request.threads[0]))
     for candidate in plan.require_candidates(current.source.kind, target, current.facts.signature):
         current.say(f"{target}: converting with {candidate.name}")
         attempt, proof = try_candidate(current, candidate, target, baseline)

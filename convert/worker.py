@@ -189,11 +189,13 @@ class Workers:
         self._closed = True
         self.retire_all()
 
-    def retire_all(self) -> None:
-        """End all workers, to leave the machine to what comes next."""
+    def retire_all(self, keep: Sequence[Environment] = ()) -> None:
+        """End all workers but those of `keep`, to leave the machine to what comes next."""
+        kept = {environment.name for environment in keep}
         with self._lock:
-            workers, self._workers = list(self._workers.values()), {}
-        for worker in workers:
+            ending = [worker for name, worker in self._workers.items() if name not in kept]
+            self._workers = {name: worker for name, worker in self._workers.items() if name in kept}
+        for worker in ending:
             worker.stop()
 
     def warm(self, environment: Environment) -> Worker:

@@ -158,7 +158,7 @@ def time_artifact(
     """
     runtime = runtime_for(artifact.format)
     stage = f"time-{label}-{threads}"
-    environment = Environment(stage, runtime.environment.preload, runtime.environment.variables)
+    environment = timing_environment(artifact.format, threads)
     job = Timing(
         runtime.name,
         Subject(seen_as_file(artifact), threads=threads),
@@ -197,6 +197,12 @@ def time_target(
         measured.append(measurement)
         stages.append(stage)
     return dataclasses.replace(target, latency=tuple(measured), stages=tuple(stages))
+
+
+def timing_environment(form: str, threads: int) -> Environment:
+    """Give the worker in which artifacts of a format are timed: the engine's, in a process that did nothing before."""
+    environment = runtime_for(form).environment
+    return dataclasses.replace(environment, name=f"time-{form}-{threads}")
 
 
 def seen_as_file(artifact: Artifact) -> SourceFile:

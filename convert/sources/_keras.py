@@ -39,7 +39,10 @@ def load_keras(file: SourceFile, options: LoadOptions, suffix: str) -> LoadedMod
             f"{file.path} is a subclassed Keras model, which does not say what its inputs are",
             fix="build it with the functional API, or call it once on keras.Input tensors and save that model",
         )
-    own = tuple(_spec(name, tensor) for name, tensor in named(model.input, _input_names(model)).items())
+    rows = embedding_rows(model)
+    own = tuple(
+        _spec(name, tensor, rows.get(id(tensor))) for name, tensor in named(model.input, _input_names(model)).items()
+    )
     inputs = agreed(own, options.inputs)
     # NOTE: Why measured: Keras states output shapes with None for every free axis, not which input's axis it follows.
     signature = measure(lambda arrays: run(model, arrays), inputs)
@@ -102,12 +105,26 @@ def _input_names(model: keras.Model) -> tuple[str, ...]:
     return tuple(model.input) if isinstance(model.input, Mapping) else tuple(t.name for t in model.inputs)
 
 
-def _spec(name: str, tensor: Any) -> TensorSpec:
+def embedding_rows(model: keras.Model) -> dict[int, int]:
+    """Find how many rows the embeddings have that read an input directly, by the input tensor's identity."""
+    import keras
+
+    rows: dict[int, int] = {}
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Embedding):
+            for node in layer._inbound_nodes:  # the only way to the inputs of a layer that is called more than once
+                for tensor in node.input_tensors:
+                    rows[id(tensor)] = min(layer.input_dim, rows.get(id(tensor), layer.input_dim))
+    return rows
+
+
+def _spec(name: str, tensor: Any, rows: int | None) -> TensorSpec:
     shape = tuple(
         (BATCH if axis == 0 else f"{name}_{axis}") if size is None else int(size)
         for axis, size in enumerate(tensor.shape)
     )
-    return TensorSpec(name, str(tensor.dtype), shape)
+    bounds = (0, rows - 1) if rows and "int" in str(tensor.dtype) else (None, None)
+    return TensorSpec(name, str(tensor.dtype), shape, *bounds)
 
 
 def _explained(error: Exception, file: SourceFile) -> LoadError | UsageError:

@@ -128,9 +128,12 @@ def loaded(
 
     Raises MissingInputs, with the option to add, where neither the file nor the user says what it takes.
     """
+    import torch
+
     from convert.sources import LoadedModel
 
-    if any(getattr(part, "training", False) for part in module.modules()):
+    graph = isinstance(module, torch.fx.GraphModule)  # whose mode was settled when it was exported
+    if not graph and any(getattr(part, "training", False) for part in module.modules()):
         notes = (*notes, "was saved in training mode; switched to evaluation")
     module.eval()
     for parameter in module.parameters():
@@ -182,7 +185,7 @@ def first_layer(module: torch.nn.Module) -> tuple[str, str, str]:
             channels = weight.shape[1]
             return f"{BATCH},{channels},{axes}", "float32", f"the first convolution, {layer}, takes {channels} channels"
         if re.search(r"(^|[._])emb", name) and weight.dim() == 2:
-            return f"{BATCH},LENGTH", "int64", f"the first embedding, {layer}, has {weight.shape[0]} rows"
+            return f"{BATCH},LENGTH", "int64", f"the first embedding, {layer}, has rows 0..{weight.shape[0] - 1}"
         if weight.dim() == 2 and re.search(r"weight_ih", name):
             width = weight.shape[1]
             return f"{BATCH},STEPS,{width}", "float32", f"the first recurrent layer, {layer}, takes {width} features"
@@ -223,7 +226,7 @@ def module_of(exported: torch.export.ExportedProgram) -> torch.nn.Module:
     """
     module = exported.module(check_guards=False)
     module._forward_pre_hooks.clear()  # no public way leaves out the check of input sizes
-    module.train = types.MethodType(lambda self, *_: self, module)
+    module.train = module.eval = types.MethodType(lambda self, *_: self, module)
     return module
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,8 +45,10 @@ def load(file: SourceFile, options: LoadOptions) -> LoadedModel:
     inputs = read_inputs(program)
     promise = read_promise(seen)
     if promise is not None and [spec.name for spec in promise.inputs] == [spec.name for spec in inputs]:
-        ranges = {spec.name: spec for spec in promise.inputs}
-        inputs = tuple(TensorSpec(s.name, s.dtype, s.shape, ranges[s.name].low, ranges[s.name].high) for s in inputs)
+        inputs = tuple(
+            replace(own, low=said.low, high=said.high) if said.high is not None else own
+            for own, said in zip(inputs, promise.inputs, strict=True)
+        )
     return loaded(module_of(program), options, Promise(inputs, promise.output_names if promise else ()))
 
 
@@ -53,6 +56,7 @@ def read_inputs(program: torch.export.ExportedProgram) -> tuple[TensorSpec, ...]
     """Read the user inputs of a program: names of its graph, dtypes, sizes; symbolic sizes become free dimensions."""
     values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     named: dict[str, str] = {}
+    rows = embedding_rows(program)
     specs = []
     for name in program.graph_signature.user_inputs:
         value = values.get(name) if isinstance(name, str) else None
@@ -66,8 +70,22 @@ def read_inputs(program: torch.export.ExportedProgram) -> tuple[TensorSpec, ...]
                 shape.append(size)
             else:
                 shape.append(named.setdefault(str(size), BATCH if axis == 0 and not named else f"{name}_{axis}"))
-        specs.append(TensorSpec(name, str(value.dtype).removeprefix("torch."), tuple(shape)))
+        bounds = (0, rows[name] - 1) if name in rows else (None, None)
+        specs.append(TensorSpec(name, str(value.dtype).removeprefix("torch."), tuple(shape), *bounds))
     return tuple(specs)
+
+
+def embedding_rows(program: torch.export.ExportedProgram) -> dict[str, int]:
+    """Find how many rows the embeddings have that read an input directly, by the input's name."""
+    import torch
+
+    rows: dict[str, int] = {}
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten.embedding.default:
+            weight, indices = node.args[:2]
+            count = int(weight.meta["val"].shape[0])
+            rows[indices.name] = min(count, rows.get(indices.name, count))
+    return rows
 
 
 def _plain(seen: Probe, name: str) -> bool:
