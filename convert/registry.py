@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import threading
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
@@ -29,6 +30,7 @@ class Registry(Generic[T]):
         self.package = package
         self._items: dict[str, T] = {}
         self._scanned = False
+        self._lock = threading.RLock()
 
     def register(self, item: T) -> T:
         """Add `item`; a second one of the same name is refused, so no file can shadow another."""
@@ -57,9 +59,11 @@ class Registry(Generic[T]):
         return tuple(item.name for item in self)
 
     def _scan(self) -> None:
-        if self._scanned:
-            return
-        self._scanned = True
-        package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__, f"{self.package}."):
-            importlib.import_module(module.name)
+        # Several threads may ask first at once, and a plug-in's own import may ask again.
+        with self._lock:
+            if self._scanned:
+                return
+            self._scanned = True
+            package = importlib.import_module(self.package)
+            for module in pkgutil.iter_modules(package.__path__, f"{self.package}."):
+                importlib.import_module(module.name)
