@@ -100,11 +100,16 @@ def _times(measurement: Measurement | None) -> list[str]:
     if measurement is None:
         return ["-", "-", "-", "-"]
     return [
-        "withheld" if measurement.median_seconds is None else _seconds(measurement.median_seconds),
+        "withheld" if measurement.median_seconds is None else _steady(measurement.median_seconds, measurement.spread),
         "-" if measurement.p90_seconds is None else _seconds(measurement.p90_seconds),
         _seconds(measurement.first_seconds),
         f"+{_bytes(measurement.peak_added_bytes)}",
     ]
+
+
+def _steady(median: float, spread: float | None) -> str:
+    """Give the median with half the interquartile range on either side of it."""
+    return _seconds(median) + (f" ±{spread / 2:.0%}" if spread is not None else "")
 
 
 def _remarks(target: TargetReport) -> list[str]:
