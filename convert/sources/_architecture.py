@@ -103,7 +103,7 @@ def fit(weights: Mapping[str, Any], file: SourceFile, options: LoadOptions) -> L
             fix="name the architecture these weights were trained with, built with the same sizes",
         )
     module.load_state_dict(dict(weights))
-    return loaded(module, options, None)
+    return loaded(module.eval(), options, None)
 
 
 def _import_file(path: Path) -> Any:

@@ -14,6 +14,11 @@ from validators.report import Attempt, Report, Stage, TargetReport
 from validators.reports import RENDERINGS, Rendering
 from validators.verdict import Status
 
+COLUMNS = (
+    *("target", "verdict", "route"),
+    *("R", "max error", "SQNR dB"),
+    *("latency", "p90", "load", "first", "memory", "size"),
+)
 STYLES = {Status.PASS: "green", Status.FAIL: "bold red", Status.NOT_RUN: "yellow"}
 WIDEST = 240  # columns: the table takes what it needs, and a narrow terminal wraps it rather than losing numbers
 
@@ -55,19 +60,7 @@ def _heading(report: Report) -> str:
 
 def _table(report: Report) -> Table:
     table = Table(show_edge=False, pad_edge=False, header_style="bold")
-    for column in (
-        "target",
-        "verdict",
-        "route",
-        "R",
-        "max error",
-        "SQNR dB",
-        "latency",
-        "p90",
-        "first",
-        "memory",
-        "size",
-    ):
+    for column in COLUMNS:
         table.add_column(column, justify="left" if column in ("target", "verdict", "route") else "right", no_wrap=True)
     for target in report.targets:
         style = STYLES[target.status]
@@ -98,10 +91,11 @@ def _numbers(attempt: Attempt | None) -> list[str]:
 
 def _times(measurement: Measurement | None) -> list[str]:
     if measurement is None:
-        return ["-", "-", "-", "-"]
+        return ["-"] * 5
     return [
         "withheld" if measurement.median_seconds is None else _steady(measurement.median_seconds, measurement.spread),
         "-" if measurement.p90_seconds is None else _seconds(measurement.p90_seconds),
+        _seconds(measurement.load_seconds),
         _seconds(measurement.first_seconds),
         f"+{_bytes(measurement.peak_added_bytes)}",
     ]
