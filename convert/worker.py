@@ -308,6 +308,9 @@ def child_environment(environment: Environment) -> dict[str, str]:
     """Give the environment variables of a worker: the parent's, quieter, and its own on top."""
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0", "PYTHONWARNINGS": "ignore"}
     search = os.pathsep.join(entry for entry in sys.path if entry)
+    # NOTE: Why a fixed hash seed: tf2onnx and TorchScript write what they iterate over in sets, so equal inputs would
+    # not give equal bytes.
+    quiet["PYTHONHASHSEED"] = "0"
     # NOTE: Why no CUDA device: a desktop's GPU computes in another order and precision than the CPU kernels phones
     # use, and would make the reference depend on the machine.
     return {**os.environ, **quiet, "CUDA_VISIBLE_DEVICES": "-1", **dict(environment.variables), "PYTHONPATH": search}

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.formats import FORMATS, Draft, Facts, Format, FormatError
+from convert.formats._onnx_names import canonicalise
 from convert.sources import Probe
 from convert.spec import BATCH, Dim, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
+
+
+#: The producer whose names and order vary from run to run; others' names lead back to the source's modules.
+UNSTEADY = "tf2onnx"
 
 
 def recognise(seen: Probe) -> bool:
@@ -44,31 +48,23 @@ def read_model(path: Path) -> onnx.ModelProto:
 
 
 def seal(path: Path, draft: Draft) -> None:
-    """Name inputs, outputs and free dimensions as promised, in the promised order, and make generated names canonical.
+    """Name inputs, outputs and free dimensions as promised, in the promised order; make what varies canonical.
 
-    NOTE: Why renamed: tf2onnx numbers its nodes by a global counter and orders initializers by hash, so two
-    conversions of one model give different bytes for the same graph.
+    Raises FormatError where the file lacks a promised tensor.
     """
     import onnx
 
     model = read_model(path)
     graph = model.graph
-    renames = canonical_names(graph)
-    kept = set(draft.input_names) | set(draft.output_names)
-    renames = {old: new for old, new in renames.items() if old not in kept}
-    for specs, drafted in (
-        (draft.signature.inputs, draft.input_names),
-        (draft.signature.outputs, draft.output_names),
-    ):
-        renames |= {old: spec.name for old, spec in zip(drafted, specs, strict=True)}
-    # A promised name may be an inner value's already; that one steps aside.
-    promised = {spec.name for spec in (*draft.signature.inputs, *draft.signature.outputs)}
-    taken = {new for old, new in renames.items()} | promised
-    for name in value_names(graph):
-        if name in promised and name not in kept:
-            renames[name] = next(f"{name}_inner{i}" for i in range(len(taken) + 1) if f"{name}_inner{i}" not in taken)
+    if model.producer_name == UNSTEADY:
+        canonicalise(graph, frozenset((*draft.input_names, *draft.output_names)))
+    sides = (
+        (graph.input, draft.signature.inputs, draft.input_names),
+        (graph.output, draft.signature.outputs, draft.output_names),
+    )
+    renames = {old: spec.name for _, specs, drafted in sides for old, spec in zip(drafted, specs, strict=True)}
     rename_values(graph, renames)
-    for values, specs in ((graph.input, draft.signature.inputs), (graph.output, draft.signature.outputs)):
+    for values, specs, _ in sides:
         by_name = {value.name: value for value in values}
         missing = [spec.name for spec in specs if spec.name not in by_name]
         if missing:
@@ -78,10 +74,6 @@ def seal(path: Path, draft: Draft) -> None:
             _name_dimensions(value, spec)
         del values[:]
         values.extend(ordered)
-    order = {name: position for position, name in enumerate(value_names(graph))}
-    initializers = sorted(graph.initializer, key=lambda tensor: order.get(tensor.name, len(order)))
-    del graph.initializer[:]
-    graph.initializer.extend(initializers)
     onnx.save(model, str(path))
 
 
@@ -110,45 +102,22 @@ def graphs(graph: Any) -> Iterator[Any]:
                 yield from graphs(nested)
 
 
-def value_names(graph: Any) -> list[str]:
-    """Name all values of a graph and its nested ones, each once, in the order nodes use them."""
-    names: dict[str, None] = {}
-    for inner in graphs(graph):
-        for value in inner.input:
-            names[value.name] = None
-        for node in inner.node:
-            for name in (*node.input, *node.output):
-                names[name] = None
-        for value in inner.output:
-            names[value.name] = None
-    names.pop("", None)
-    return list(names)
-
-
-def canonical_names(graph: Any) -> dict[str, str]:
-    """Number tf2onnx's generated suffixes (`__123`) in the order of their appearance."""
-    generated = re.compile(r"__\d+(?=\b|_|:|/|$)")
-    renames = {}
-    numbers: dict[str, int] = {}
-    for name in value_names(graph):
-        new = generated.sub(lambda match: f"__{numbers.setdefault(match[0], len(numbers))}", name)
-        if new != name:
-            renames[name] = new
-    return renames
-
-
 def rename_values(graph: Any, renames: dict[str, str]) -> None:
-    """Rename values wherever a graph or a nested one mentions them; node names follow the same map."""
-    generated = re.compile(r"__\d+(?=\b|_|:|/|$)")
-    numbers: dict[str, int] = {}
+    """Rename values wherever a graph or a nested one mentions them; others of a new name step aside."""
+    taken = set(renames.values())
+    names = {name for inner in graphs(graph) for node in inner.node for name in (*node.input, *node.output)}
+    names |= {value.name for inner in graphs(graph) for value in (*inner.input, *inner.output, *inner.initializer)}
+    aside = {}
+    for name in sorted((taken & names) - set(renames)):
+        aside[name] = next(new for i in range(len(names) + 1) if (new := f"{name}_inner{i}") not in names | taken)
+    renames = {**aside, **renames}
     for inner in graphs(graph):
         for value in (*inner.input, *inner.output, *inner.value_info, *inner.initializer):
             value.name = renames.get(value.name, value.name)
         for node in inner.node:
-            for names in (node.input, node.output):
-                for position, name in enumerate(names):
-                    names[position] = renames.get(name, name)
-            node.name = generated.sub(lambda match: f"__{numbers.setdefault(match[0], len(numbers))}", node.name)
+            for side in (node.input, node.output):
+                for position, name in enumerate(side):
+                    side[position] = renames.get(name, name)
 
 
 def _name_dimensions(value: Any, spec: TensorSpec) -> None:
