@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     # NOTE: Why lazy: `python -m convert --help` imports this package first and must stay instant.
     if name in ("convert", "inspect"):
+        from convert.terminal import require_own_validators
+
+        require_own_validators()
         from convert import api
 
         return getattr(api, name)

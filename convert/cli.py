@@ -6,9 +6,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from convert.errors import UsageError
-from convert.terminal import Talk, exits, memory_of, model_options, run_options, threads_of
+from convert.terminal import Talk, exits, memory_of, model_options, require_own_validators, run_options, threads_of
 
 if TYPE_CHECKING:
     from convert import api
@@ -59,12 +60,12 @@ def main(
     Artifacts that pass, and report.json, are written to the output folder; the table goes to stdout.
     """
     with exits():
+        require_own_validators()
         # NOTE: Why imported here: --help must not wait for anything.
         from convert import api
 
         if inspect:
-            if targets:
-                raise UsageError("--inspect converts nothing", fix="leave out --to, or --inspect")
+            refuse_with_inspect()
             inspected = api.inspect(model, architecture=architecture, input=specs, inputs=inputs_file, trust=trust)
             show(inspected, as_json=as_json)
             return
@@ -90,6 +91,15 @@ def main(
         sys.stdout.write(RENDERINGS["json" if as_json else "terminal"].render(report))
         sys.stdout.flush()
         sys.exit(report.exit_code)
+
+
+def refuse_with_inspect() -> None:
+    """Raise UsageError for options that say how to convert beside --inspect, which would ignore them."""
+    context = click.get_current_context()
+    for name in ("targets", "out", "seed", "threads"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = {"targets": "to"}.get(name, name)
+            raise UsageError(f"--inspect converts nothing, so --{option} has no meaning", fix="leave one of them out")
 
 
 def show(inspected: api.Inspected, *, as_json: bool) -> None:

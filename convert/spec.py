@@ -64,18 +64,18 @@ class TensorSpec:
                 f"{match['dtype']!r} in {text!r} is no dtype edgeproof knows", fix=f"use one of: {', '.join(DTYPES)}"
             )
         shape: list[Dim] = []
-        for raw in filter(None, (part.strip() for part in match["shape"].split(","))):
-            if raw.isdigit() and int(raw) > 0:
+        for raw in (part.strip() for part in match["shape"].split(",")) if match["shape"].strip() else ():
+            if raw.isascii() and raw.isdigit() and int(raw) > 0:
                 shape.append(int(raw))
             elif raw.isidentifier():
                 shape.append(raw)
             else:
                 raise UsageError(f"{raw!r} in {text!r} is neither a size above zero nor a dimension's name", fix=form)
         low, high = (None if match[end] is None else int(match[end]) for end in ("low", "high"))
-        if low is not None and high is not None and (low > high or "int" not in match["dtype"]):
+        if low is not None and high is not None and not _holds(match["dtype"], low, high):
             raise UsageError(
-                f"the range {low}..{high} in {text!r} fits no input",
-                fix="ranges are for integer inputs, the lower end first",
+                f"the range {low}..{high} in {text!r} fits no {match['dtype']} input",
+                fix="ranges are for integer inputs, the lower end first, both within the dtype",
             )
         return cls(match["name"], match["dtype"], tuple(shape), low, high)
 
@@ -102,6 +102,15 @@ class TensorSpec:
         if not fits:
             return f"shape is {list(array.shape)}, expected [{','.join(map(str, self.shape))}]"
         return None
+
+
+def _holds(dtype: str, low: int, high: int) -> bool:
+    """Whether an integer dtype holds the whole range from `low` to `high`."""
+    kind, _, bits = dtype.rpartition("int")
+    if not bits.isdigit():
+        return False
+    least = 0 if kind == "u" else -(1 << (int(bits) - 1))
+    return least <= low <= high <= least + (1 << int(bits)) - 1
 
 
 @dataclass(frozen=True, slots=True)

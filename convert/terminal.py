@@ -82,6 +82,18 @@ def _terminate(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+def require_own_validators() -> None:
+    """Raise UsageError when the `validators` that Python finds is another package of that name, not ours."""
+    import validators
+
+    if not getattr(validators, "__edgeproof__", False):
+        raise UsageError(
+            f"another package named validators is imported instead of edgeproof's: {validators.__file__}",
+            fix="pip uninstall validators, then pip install --force-reinstall --no-deps edgeproof; or use an "
+            "environment of its own",
+        )
+
+
 def threads_of(text: str) -> tuple[int, ...]:
     """Read `1` or `1,4`; raises UsageError for anything but positive numbers."""
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["validate"]
+__edgeproof__ = True  # another package of this name is on the index; see convert.terminal.require_own_validators
 
 if TYPE_CHECKING:
     from validators.api import validate

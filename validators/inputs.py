@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ OTHER_SIZES = (16, 24)
 
 #: Rows of the user's own file that are run one by one; the report says when there were more.
 USER_ROWS = 256
+
+#: Rows of the user's batch case, where the batch is free.
+USER_BATCH = 8
 
 #: Upper end of integer inputs whose range nobody stated.
 UNKNOWN_HIGH = 1
@@ -74,12 +78,21 @@ def generate(signature: Signature, seed: int) -> list[Case]:
 
 
 def probes(signature: Signature, cases: list[Case]) -> list[tuple[str, Case]]:
-    """Make, for every input, a case that differs from the first one in that input alone."""
-    first, other = cases[0], cases[1]
-    return [
-        (spec.name, Case(f"probe-{spec.name}", first.sizes, {**first.arrays, spec.name: other.arrays[spec.name]}))
-        for spec in signature.inputs
-    ]
+    """Make, for every input, a case that differs from the first one in that input alone.
+
+    An input of which all cases hold the same values, such as an integer of one allowed value, has none.
+    """
+    import numpy as np
+
+    first = cases[0]
+    found = []
+    for spec in signature.inputs:
+        name = spec.name
+        others = (case.arrays[name] for case in cases[1:] if case.sizes == first.sizes)
+        other = next((array for array in others if not np.array_equal(array, first.arrays[name])), None)
+        if other is not None:
+            found.append((name, Case(f"probe-{name}", first.sizes, {**first.arrays, name: other})))
+    return found
 
 
 def collect(signature: Signature, seed: int, user: Mapping[str, np.ndarray] | None, path: Path) -> CaseSet:
@@ -117,20 +130,23 @@ def read_user_file(path: Path) -> dict[str, np.ndarray]:
 
     Raises UsageError where it is missing, no `.npz`, empty, or holds objects.
     """
-    import zipfile
-
     import numpy as np
 
     form = "write it with numpy.savez(path, <input name>=array, ...)"
     if not path.is_file():
         raise UsageError(f"there is no inputs file {path}", fix=form)
+    if not zipfile.is_zipfile(path):
+        raise UsageError(f"{path} is no .npz file", fix=form)
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError, AttributeError) as error:
+    except (ValueError, OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UsageError(f"cannot read {path} as an .npz of arrays: {error}", fix=form) from error
     if not arrays:
         raise UsageError(f"{path} holds no arrays", fix=form)
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+            raise UsageError(f"{name!r} in {path} is no array of numbers", fix=form)
     return arrays
 
 
@@ -156,42 +172,59 @@ def user_cases(signature: Signature, arrays: Mapping[str, np.ndarray]) -> tuple[
     """
     import numpy as np
 
-    expected = {spec.name: spec for spec in signature.inputs}
     takes = f"the model takes: {', '.join(map(str, signature.inputs))}"
+    expected = {spec.name: spec for spec in signature.inputs}
     for name in [*(set(arrays) - set(expected)), *(set(expected) - set(arrays))]:
         known = "has an array" if name in arrays else "has no array"
         raise UsageError(f"the inputs file {known} {name!r}", fix=takes)
-    rows = {name: array.shape[0] for name, array in arrays.items() if array.ndim}
-    if len(set(rows.values())) > 1:
-        raise UsageError(f"the arrays in the inputs file have different numbers of rows: {rows}", fix=takes)
+    counts: dict[str, int] = {}
     for name, spec in expected.items():
-        if not arrays[name].size:
-            raise UsageError(f"{name} in the inputs file is empty", fix=takes)
-        if arrays[name].dtype.kind == "f" and not np.isfinite(arrays[name]).all():
-            raise UsageError(f"{name} in the inputs file holds NaN or infinity", fix="remove those rows")
-        step = _rows_per_case(spec)
-        reason = spec.mismatch(arrays[name][:step] if arrays[name].ndim else arrays[name])
-        if reason is None and rows.get(name, step) % step:
-            reason = f"has {rows[name]} rows, which {step} does not divide"
+        reason, count = _fit(spec, arrays[name])
+        if not reason and count is not None and counts and count not in counts.values():
+            other, cases_of_other = next(iter(counts.items()))
+            reason = f" and {other} have different numbers of rows, for {count} and {cases_of_other} case(s)"
         if reason:
-            raise UsageError(f"{name} in the inputs file: {reason}", fix=takes)
-    total = next(iter(rows.values()), 1)
-    step = max((_rows_per_case(spec) for spec in signature.inputs), default=1)
-    pieces = [(start, start + step) for start in range(0, min(total, USER_ROWS), step)]
+            raise UsageError(f"{name} in the inputs file{reason}", fix=takes)
+        if count is not None:
+            counts[name] = count
+    total = next(iter(counts.values()), 1)
     notes = [] if total <= USER_ROWS else [f"{USER_ROWS} of the inputs file's {total} rows were used"]
-    names = [f"user-{start // step}" for start, _ in pieces]
-    if BATCH in signature.free and total > 1:
-        pieces.append((0, min(total, 8)))
-        names.append("user-batch")
+    pieces = [(f"user-{i}", i, i + 1) for i in range(min(total, USER_ROWS))]
+    if total > 1 and all(spec.shape[:1] == (BATCH,) for spec in signature.inputs if spec.shape):
+        pieces.append(("user-batch", 0, min(total, USER_BATCH)))
     cases = []
-    for label, (start, stop) in zip(names, pieces, strict=True):
-        cut = {name: np.ascontiguousarray(a[start:stop]) if a.ndim else a for name, a in arrays.items()}
+    for label, start, stop in pieces:
+        cut = {}
+        for name, array in arrays.items():
+            step = array.shape[0] // counts[name] if name in counts else 0
+            cut[name] = np.ascontiguousarray(array[start * step : stop * step]) if step else array
         cases.append(Case(label, _sizes(signature, cut), cut))
     return cases, notes
 
 
-def _rows_per_case(spec: TensorSpec) -> int:
-    return spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else 1
+def _fit(spec: TensorSpec, array: np.ndarray) -> tuple[str, int | None]:
+    """Say why an array cannot be cut into cases of `spec`, or into how many it can; None where all cases share it."""
+    import numpy as np
+
+    if not array.size:
+        return " is empty", None
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        return " holds NaN or infinity", None
+    if not array.ndim:
+        wrong = spec.mismatch(array)
+        return f": {wrong}" if wrong else "", None
+    # Rows are cut along the batch, free or fixed; an axis of another free dimension belongs to one case as a whole.
+    leading = spec.shape[0] if spec.shape else 1
+    step = leading if isinstance(leading, int) else 1 if leading == BATCH else array.shape[0]
+    wrong = spec.mismatch(array[:step])
+    reason = f": {wrong}" if wrong else ""
+    if not reason and array.shape[0] % step:
+        reason = f" has {array.shape[0]} rows, which {step} does not divide"
+    if not reason and array.dtype.kind in "iu" and spec.low is not None and spec.high is not None:
+        low, high = int(array.min()), int(array.max())
+        if low < spec.low or high > spec.high:
+            reason = f" holds values from {low} to {high}, outside {spec.low}..{spec.high}"
+    return reason, array.shape[0] // step
 
 
 def _sizes(signature: Signature, arrays: Mapping[str, np.ndarray]) -> tuple[tuple[str, int], ...]:

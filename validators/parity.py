@@ -8,7 +8,7 @@ network's condition; a wrong one errs thousands of times more. See `tolerance.py
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ def judge(
             _output(expected, found, native, actual, wide if oracle else None, usable, precision)
             for expected, found in binding.outputs
         ]
-        findings += _vacuity(outputs, wide, usable)
+        findings += _vacuity(outputs, native, wide, usable)
         if oracle:
             wide.close()  # type: ignore[attr-defined]
     basis = "R against float64" if oracle else f"tolerance, because {reference.oracle_reason}"
@@ -73,6 +73,7 @@ def _ran(reference: Reference, artifact: Outputs, usable: tuple[str, ...]) -> It
     """Every case must have run on both sides, and there must be some."""
     if not usable:
         yield Finding("cases", Status.NOT_RUN, "no case has the sizes the artifact is fixed to")
+        return
     for label, why in reference.native.failures:
         if label in (*usable, REPEAT):
             yield Finding("cases", Status.NOT_RUN, f"the source itself fails on case {label}: {why}")
@@ -87,17 +88,16 @@ def _ran(reference: Reference, artifact: Outputs, usable: tuple[str, ...]) -> It
 def _deterministic(native: Stored, actual: Stored, binding: Binding) -> Iterator[Finding]:
     """The first case was run twice: its answers must be the same to the bit."""
     for expected, found in binding.outputs:
-        first = next(key.partition("/")[0] for key in native if key.endswith(f"/{expected}"))
-        if not _same(native[f"{first}/{expected}"], native[f"{REPEAT}/{expected}"]):
-            yield Finding(
-                "determinism",
-                Status.NOT_RUN,
-                "the source gives another answer when run again, so there is none",
-                expected,
-            )
-        first = next((key.partition("/")[0] for key in actual if key.endswith(f"/{found}")), REPEAT)
-        if not _same(actual.get(f"{first}/{found}"), actual.get(f"{REPEAT}/{found}")):
+        if not _same(_first(native, expected), native[f"{REPEAT}/{expected}"]):
+            reason = "the source gives another answer when run again, so there is nothing to compare with"
+            yield Finding("determinism", Status.NOT_RUN, reason, expected)
+        if not _same(_first(actual, found), actual.get(f"{REPEAT}/{found}")):
             yield Finding("determinism", Status.FAIL, f"{expected} differs when the artifact is run again", expected)
+
+
+def _first(stored: Stored, name: str) -> np.ndarray | None:
+    """Give an output of the first case that was run, which is the one that was run again."""
+    return next((stored[key] for key in stored if key.partition("/")[2] == name), None)
 
 
 def _shapes(native: Stored, actual: Stored, binding: Binding, usable: tuple[str, ...]) -> Iterator[Finding]:
@@ -151,12 +151,13 @@ def _influence(
             )
 
 
-def _vacuity(outputs: list[OutputParity], wide: Stored, usable: tuple[str, ...]) -> Iterator[Finding]:
+def _vacuity(outputs: list[OutputParity], native: Stored, wide: Stored, usable: tuple[str, ...]) -> Iterator[Finding]:
     """Agreement proves nothing where the source's outputs do not change with its inputs."""
     dull = []
     constant = []
     for output in outputs:
-        variation, rms = _variation([wide[f"{case}/{output.name}"] for case in usable])
+        basis = wide if output.basis == ORACLE else native
+        variation, rms = _variation(basis[f"{case}/{output.name}"] for case in usable)
         noise = output.reference_noise_rmse or 0.0
         if variation <= max(tolerance.VARIATION_OVER_NOISE * noise, tolerance.VARIATION_SHARE * rms):
             dull.append(output.name)
@@ -177,19 +178,33 @@ def _vacuity(outputs: list[OutputParity], wide: Stored, usable: tuple[str, ...])
             yield Finding("vacuity", Status.NOT_RUN, f"vacuous: {name} varies no more than its rounding noise", name)
 
 
-def _variation(arrays: list[np.ndarray]) -> tuple[float, float]:
-    """Give the rms of the standard deviation across cases of equal shape, and of the values; finite ones only."""
+def _variation(arrays: Iterable[np.ndarray]) -> tuple[float, float]:
+    """Give the rms over elements of the standard deviation across cases, and the rms of the values.
+
+    Only cases of the first one's shape and finite elements count. Exactly constant values give exactly zero.
+    """
     import numpy as np
 
-    by_shape: dict[tuple[int, ...], list[np.ndarray]] = {}
+    first: np.ndarray | None = None
+    mean = squares = raw = np.zeros(())
+    count = 0
+    constant = True
     for array in arrays:
-        by_shape.setdefault(array.shape, []).append(array)
-    stacked = np.stack(max(by_shape.values(), key=len)).astype(np.float64)
-    stacked = np.where(np.isfinite(stacked), stacked, 0.0)
-    # Exactly constant values must give exactly zero, which the mean of rounded sums does not.
-    constant = bool((stacked == stacked[:1]).all())
-    variation = 0.0 if constant else float(np.sqrt(stacked.var(axis=0).mean()))
-    return variation, float(np.sqrt(np.square(stacked).mean()))
+        if first is None:
+            first = array
+            mean, squares, raw = (np.zeros(array.shape) for _ in range(3))
+        if array.shape != first.shape:
+            continue
+        constant = constant and _same(first, array)
+        values = np.where(np.isfinite(array), array, 0).astype(np.float64)
+        count += 1
+        # Welford's running mean and sum of squared deviations, so that one case is in memory at a time.
+        step = values - mean
+        mean = mean + step / count
+        squares = squares + step * (values - mean)
+        raw = raw + np.square(values)
+    variation = 0.0 if constant else float(np.sqrt((squares / count).mean()))
+    return variation, float(np.sqrt((raw / max(count, 1)).mean()))
 
 
 @dataclass(slots=True)
@@ -222,10 +237,15 @@ def _output(
     """Measure one output over all cases and judge it."""
     if native[f"{usable[0]}/{expected}"].dtype.kind != "f":
         return _exact(expected, found, native, actual, wide, usable)
+    if wide is not None and not all(_covers(wide[f"{c}/{expected}"], native[f"{c}/{expected}"]) for c in usable):
+        wide = None  # float64 cannot judge what it could not compute
     sums = _Sums()
     for case in usable:
         key = f"{case}/{expected}"
         _add(sums, case, (native if wide is None else wide)[key], native[key], actual[f"{case}/{found}"])
+    if not sums.elements:
+        reason = "no element is finite, so there is nothing to compare"
+        return OutputParity(expected, Status.NOT_RUN, reason, "none", 0)
     rmse, rms = (math.sqrt(total / max(sums.elements, 1)) for total in (sums.error, sums.signal))
     noise = math.sqrt(sums.noise / max(sums.elements, 1)) if wide is not None else None
     scaled = sums.max_abs / sums.largest if sums.largest else (0.0 if sums.max_abs == 0 else math.inf)
@@ -248,6 +268,13 @@ def _output(
         top1_agreement=sums.rows_agreed / sums.rows if sums.rows else None,
         worst=sums.worst,
     )
+
+
+def _covers(oracle: np.ndarray, native: np.ndarray) -> bool:
+    """Whether the oracle is finite wherever the source is."""
+    import numpy as np
+
+    return bool((np.isfinite(oracle) | ~np.isfinite(native)).all())
 
 
 def _add(sums: _Sums, case: str, basis: np.ndarray, native: np.ndarray, actual: np.ndarray) -> None:

@@ -71,7 +71,7 @@ def judge(promised: Signature, actual: Signature, match: str = BY_NAME) -> tuple
     fixed: dict[str, int] = {}
     for side, matched_pairs in pairs.items():
         for expected_spec, found_spec in matched_pairs:
-            findings += _compare(side, expected_spec, found_spec, fixed)
+            findings += _compare(side, expected_spec, found_spec, promised.free, fixed)
     if not findings or all(finding.status is Status.PASS for finding in findings):
         findings.append(Finding("contract", Status.PASS, _summary(promised, fixed)))
     said = [f.message for f in findings if f.status is Status.PASS and f.check != "contract"]
@@ -119,7 +119,9 @@ def _pair(
     yield from zip(expected, found, strict=True)
 
 
-def _compare(side: str, expected: TensorSpec, found: TensorSpec, fixed: dict[str, int]) -> Iterator[Finding]:
+def _compare(
+    side: str, expected: TensorSpec, found: TensorSpec, free: tuple[str, ...], fixed: dict[str, int]
+) -> Iterator[Finding]:
     """Compare dtype, rank and each axis of one tensor; collects the dimensions the artifact fixes in `fixed`."""
     name = expected.name
     if found.dtype != expected.dtype:
@@ -138,26 +140,26 @@ def _compare(side: str, expected: TensorSpec, found: TensorSpec, fixed: dict[str
         )
         return
     for axis, (promise, size) in enumerate(zip(expected.shape, found.shape, strict=True)):
-        if promise == size or isinstance(size, str):
+        if promise == size:
+            continue
+        if isinstance(size, str):
+            if isinstance(promise, int):
+                yield Finding("shape", Status.PASS, f"{name} leaves axis {axis} open, the source's is {promise}", name)
             continue
         if isinstance(promise, int):
-            yield Finding(
-                "shape",
-                Status.FAIL,
-                f"{side} {name} has the shape {_shape(found)}, the source's is {_shape(expected)}",
-                name,
-            )
+            message = f"{side} {name} has the shape {_shape(found)}, the source's is {_shape(expected)}"
+            yield Finding("shape", Status.FAIL, message, name)
             return
-        # A free axis that the file fixes: consistent for one dimension everywhere, else the shape is simply wrong.
+        # A free axis that the file fixes. Inputs come first and say which dimensions are fixed to what; an output's
+        # axis must follow them, and one that depends on them in its own way may be fixed when they are.
         if side == "input" and fixed.setdefault(promise, size) == size:
             yield Finding("free dimensions", Status.PASS, f"{promise} is fixed to {size}, the source's is free", name)
-        elif side == "input" or (promise in fixed and fixed[promise] != size):
-            yield Finding(
-                "shape",
-                Status.FAIL,
-                f"{side} {name} fixes {promise} to {size} on axis {axis}, another tensor does not",
-                name,
-            )
+        elif side == "input":
+            message = f"input {name} fixes {promise} to {size} on axis {axis}, another input to {fixed[promise]}"
+            yield Finding("shape", Status.FAIL, message, name)
+        elif fixed.get(promise, size if fixed and promise not in free else None) != size:
+            message = f"output {name} has the size {size} on axis {axis}, where the source follows {promise}"
+            yield Finding("shape", Status.FAIL, message, name)
 
 
 def _shape(spec: TensorSpec) -> str:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from convert.errors import UnknownSource, UsageError
 from convert.registry import Registry
-from convert.sources import Probe
-from convert.sources._probe import probe
+from convert.sources import Probe, look
 from convert.spec import Signature
 
 __all__ = ["FORMATS", "Draft", "Facts", "Format", "FormatError", "Unsigned", "recognise"]
@@ -73,9 +72,7 @@ def recognise(path: Path) -> Format:
 
     Raises UsageError where there is none, UnknownSource where it is of no known format.
     """
-    if not path.exists():
-        raise UsageError(f"there is no file {path}", fix="check the path; relative paths start at the current folder")
-    seen = probe(path)
+    seen = look(path)
     for kind in FORMATS:
         if kind.recognise(seen):
             return kind

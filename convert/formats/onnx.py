@@ -128,8 +128,12 @@ def _name_dimensions(value: Any, spec: TensorSpec) -> None:
             dims.add()
     for dim, promised in zip(dims, spec.shape, strict=True):
         # NOTE: Why a fixed dimension of the file is left: it is what the file can do; `structure` judges it.
-        if isinstance(promised, str) and not dim.HasField("dim_value"):
+        if dim.HasField("dim_value"):
+            continue
+        if isinstance(promised, str):
             dim.dim_param = promised
+        else:
+            dim.dim_value = promised
 
 
 def _spec(value: Any) -> TensorSpec:

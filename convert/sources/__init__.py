@@ -18,7 +18,19 @@ from convert.sources._probe import Probe, probe
 from convert.spec import LoadOptions, ModelFacts, SourceFile, sha256_of
 from convert.worker import Environment
 
-__all__ = ["KERAS", "SOURCES", "TORCH", "LoadedModel", "Loading", "Probe", "Source", "describe", "identify", "load"]
+__all__ = [
+    "KERAS",
+    "SOURCES",
+    "TORCH",
+    "LoadedModel",
+    "Loading",
+    "Probe",
+    "Source",
+    "describe",
+    "identify",
+    "load",
+    "look",
+]
 
 KERAS = Environment(
     "tensorflow", ("tensorflow", "keras"), (("KERAS_BACKEND", "tensorflow"), ("TF_USE_LEGACY_KERAS", "0"))
@@ -52,6 +64,17 @@ class Source:
 SOURCES: Registry[Source] = Registry("source", "convert.sources")
 
 
+def look(path: Path) -> Probe:
+    """Take the first look at a file the user named; raises UsageError where it is missing or cannot be read."""
+    try:
+        return probe(path)
+    except FileNotFoundError as error:
+        fix = "check the path; relative paths start at the current folder"
+        raise UsageError(f"there is no file {path}", fix=fix) from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", fix="check the path and its permissions") from error
+
+
 def identify(path: Path) -> SourceFile:
     """Recognise a model file by what is in it.
 
@@ -59,12 +82,7 @@ def identify(path: Path) -> SourceFile:
         UsageError: there is no such file, or it cannot be read.
         UnknownSource: the file is empty, damaged, or of no kind that is known.
     """
-    if not path.exists():
-        raise UsageError(f"there is no file {path}", fix="check the path; relative paths start at the current folder")
-    try:
-        seen = probe(path)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", fix="check the file's permissions") from error
+    seen = look(path)
     for source in SOURCES:
         detail = source.recognise(seen)
         if detail is not None:

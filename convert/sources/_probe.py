@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickletools
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -51,10 +52,15 @@ class Probe:
         return name in self.members or f"{self.root}/{name}" in self.members
 
     def read(self, name: str, limit: int = 1 << 26) -> bytes:
-        """Read one member, at most `limit` bytes of it."""
+        """Read one member, at most `limit` bytes of it; raises UnknownSource where it is damaged."""
         member = name if name in self.members else f"{self.root}/{name}"
-        with zipfile.ZipFile(self.path) as archive, archive.open(member) as stream:
-            return stream.read(limit)
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(member) as stream:
+                return stream.read(limit)
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+            raise UnknownSource(
+                f"{name} in {self.path} cannot be read: {error}", fix="copy or download the file again"
+            ) from error
 
     def looks_like(self) -> str:
         """Describe a file that no source recognised."""
@@ -92,11 +98,11 @@ def probe(path: Path) -> Probe:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except zipfile.BadZipFile as error:
-        raise UnknownSource(
-            f"{path} starts like a zip archive, as .keras, .pt and .pt2 files are, but is truncated or damaged",
-            fix="copy or download it again, and compare its size with the original's",
-        ) from error
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        raise truncated(path) from error
+    # An archive within a truncated one is found in its place; only the whole file's own starts at its first byte.
+    if min((entry.header_offset for entry in entries), default=0) != 0:
+        raise truncated(path)
     for entry in entries:
         parts = PurePosixPath(entry.filename).parts
         if ".." in parts or entry.filename.startswith(("/", "\\")):
@@ -113,9 +119,38 @@ def probe(path: Path) -> Probe:
     return Probe(path, head, tuple(entry.filename for entry in entries))
 
 
-#: The globals PyTorch's own weights-only unpickler allows that matter for a dictionary of tensors.
-_WEIGHT_MODULES = ("torch", "torch._utils", "torch.storage", "torch.serialization", "torch._tensor")
-_WEIGHT_GLOBALS = {"collections.OrderedDict", "torch.nn.parameter.Parameter", "_codecs.encode", "numpy.dtype"}
+def truncated(path: Path) -> UnknownSource:
+    """Build the error for a zip archive that is not whole."""
+    return UnknownSource(
+        f"{path} starts like a zip archive, as .keras, .pt and .pt2 files are, but is truncated or damaged",
+        fix="copy or download it again, and compare its size with the original's",
+    )
+
+
+#: What a pickle of tensors and containers imports, as torch.save writes it: all of it only builds tensors.
+_WEIGHT_GLOBALS = frozenset(
+    {
+        "_codecs.encode",
+        "collections.OrderedDict",
+        "numpy.dtype",
+        "torch.Size",
+        "torch.device",
+        "torch.nn.parameter.Parameter",
+        "torch.serialization._get_layout",
+    }
+    | {f"torch.storage.{name}" for name in ("UntypedStorage", "TypedStorage")}
+    | {f"torch._tensor.{name}" for name in ("_rebuild_from_type_v2",)}
+    | {
+        f"torch._utils.{name}"
+        for name in (
+            *("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_qtensor"),
+            *("_rebuild_parameter", "_rebuild_parameter_with_state", "_rebuild_sparse_tensor"),
+            *("_rebuild_meta_tensor_no_storage", "_rebuild_nested_tensor"),
+        )
+    }
+)
+_TORCH_DTYPES = ("float", "bfloat", "double", "half", "int", "uint", "short", "long", "bool", "complex", "q")
+_UNRESOLVED = "a name made up while it is read"
 
 
 def foreign_globals(pickled: bytes) -> tuple[str, ...]:
@@ -124,22 +159,34 @@ def foreign_globals(pickled: bytes) -> tuple[str, ...]:
     Each of these is code that unpickling would call. Raises UnknownSource for a stream that is no pickle.
     """
     found: dict[str, None] = {}
-    strings: list[str] = []
+    pushed: list[str | None] = [None, None]  # the strings on top of the stack; None for anything else
+    memo: list[str | None] = []
     try:
         for opcode, argument, _ in pickletools.genops(io.BytesIO(pickled)):
             if opcode.name in ("GLOBAL", "INST"):
                 found[str(argument).replace(" ", ".")] = None
             elif opcode.name == "STACK_GLOBAL":
-                found[".".join(strings[-2:])] = None
-            elif isinstance(argument, str):
-                strings.append(argument)
+                module, name = pushed[-2:]
+                found[f"{module}.{name}" if module and name else _UNRESOLVED] = None
+            elif opcode.name == "MEMOIZE":
+                memo.append(pushed[-1])
+                continue
+            elif opcode.name in ("FRAME", "PROTO"):
+                continue
+            elif opcode.name in ("BINGET", "LONG_BINGET"):
+                pushed.append(memo[argument] if isinstance(argument, int) and argument < len(memo) else None)
+                continue
+            pushed.append(argument if isinstance(argument, str) and "UNICODE" in opcode.name else None)
     except (ValueError, IndexError) as error:
         raise UnknownSource(
             f"its pickle cannot be read ({error})", fix="the file is damaged; copy or save it again"
         ) from error
-    return tuple(
-        name
-        for name in found
-        if name not in _WEIGHT_GLOBALS
-        and not (name.rpartition(".")[0] in _WEIGHT_MODULES and not name.startswith("torch.load"))
-    )
+    return tuple(name for name in found if not _builds_tensors(name))
+
+
+def _builds_tensors(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    if module == "torch" and not attribute.startswith("_"):
+        # Storage classes (FloatStorage) and dtypes (float32); all other names of the package are functions or modules.
+        return attribute.endswith("Storage") or attribute.rstrip("0123456789").startswith(_TORCH_DTYPES)
+    return name in _WEIGHT_GLOBALS

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from convert.sources import LoadedModel
 
 
+#: Operators of TorchScript that touch files.
+_SIDE_EFFECT = re.compile(r"\b(?:torch|ops\.aten)\.(?:save|from_file)\(")
+
+
 def flatten(output: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the tensors of a model's output by name: dictionary keys, field names or positions, joined by dots.
 
@@ -105,6 +109,23 @@ def run(
         found = list(flatten(call(module, {name: torch.from_numpy(array) for name, array in inputs.items()})))
     names = output_names([name for name, _ in found], promised)
     return {name: tensor.detach().numpy() for name, (_, tensor) in zip(names, found, strict=True)}
+
+
+def refuse_side_effects(seen: Probe, *, trust: bool) -> None:
+    """Raise UsageError for TorchScript code that reads or writes files, which some of its operators can.
+
+    TorchScript reaches no Python, but `torch.save` and `torch.from_file` are operators of its own.
+    """
+    if trust:
+        return
+    for member in seen.members:
+        if member.startswith(f"{seen.root}/code/") and member.endswith(".py"):
+            found = _SIDE_EFFECT.search(seen.read(member).decode(errors="replace"))
+            if found:
+                raise UsageError(
+                    f"{seen.path} reaches the file system: its code calls {found[0].rstrip('(')}",
+                    fix="remove the call, or add --trust when you know who made the file",
+                )
 
 
 def read_promise(probe: Probe) -> Promise | None:

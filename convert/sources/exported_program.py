@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convert.errors import LoadError
+import msgspec
+
+from convert.errors import LoadError, UsageError
 from convert.sources import SOURCES, TORCH, LoadedModel, Probe, Source
-from convert.sources._probe import probe
+from convert.sources._probe import foreign_globals, probe
 from convert.sources._torch import loaded, module_of, read_promise
 from convert.spec import BATCH, Dim, LoadOptions, Promise, SourceFile, TensorSpec
 from convert.worker import summary
 
 if TYPE_CHECKING:
     import torch
+
+
+_PLAIN_MEMBERS = ("archive_format", "archive_version", "byteorder", "version")
 
 
 def recognise(seen: Probe) -> str | None:
@@ -31,9 +39,11 @@ def load(file: SourceFile, options: LoadOptions) -> LoadedModel:
     import torch
 
     seen = probe(Path(file.path))
-    if seen.has("data/sample_inputs/model.pt") and not _plain(seen, "data/sample_inputs/model.pt"):
-        raise LoadError(
-            f"{file.path} carries example inputs that would run code when read", fix="save it again from its source"
+    code = None if options.trust else hidden_code(seen)
+    if code:
+        raise UsageError(
+            f"{file.path} would run code when read: {code}",
+            fix="export it again without custom objects, or add --trust when you know who made it",
         )
     try:
         program = torch.export.load(file.path)
@@ -88,18 +98,56 @@ def embedding_rows(program: torch.export.ExportedProgram) -> dict[str, int]:
     return rows
 
 
-def _plain(seen: Probe, name: str) -> bool:
-    import io
-    import zipfile
+def hidden_code(seen: Probe) -> str:
+    """Say which member of an archive would run code when PyTorch reads it, or nothing when none would.
 
-    from convert.sources._probe import foreign_globals
+    torch.export.load unpickles more than weights: example inputs, constants, tensors marked `use_pickle`. Raw tensors
+    and JSON are data; an inner torch.save archive must hold tensors only; anything else is refused.
+    """
+    pickled = set()
+    for name in seen.members:
+        if name.endswith("_config.json"):
+            try:
+                config = msgspec.json.decode(seen.read(name), type=_PayloadConfig)
+            except msgspec.MsgspecError as error:
+                return f"{name} cannot be understood ({error})"
+            pickled |= {entry.path_name for entry in config.config.values() if entry.use_pickle}
+    for name in seen.members:
+        member = name.removeprefix(f"{seen.root}/")
+        base = member.rpartition("/")[2]
+        if member.endswith(".json") or member.startswith(("extra/", ".data/")) or base in _PLAIN_MEMBERS:
+            continue
+        content = seen.read(name)
+        if content.startswith(b"PK"):
+            found = _foreign_in(content)
+            if found:
+                return f"{member} imports {found}"
+        elif content and not (base.startswith(("weight_", "tensor_")) and base not in pickled):
+            return f"{member} is no plain tensor"
+    return ""
 
+
+def _foreign_in(archive: bytes) -> str:
+    """Name the first thing an inner torch.save archive would import beyond tensors."""
     try:
-        with zipfile.ZipFile(io.BytesIO(seen.read(name))) as inner:
+        with zipfile.ZipFile(io.BytesIO(archive)) as inner:
             pickles = [inner.read(member) for member in inner.namelist() if member.endswith(".pkl")]
-    except zipfile.BadZipFile:
-        return False
-    return not any(foreign_globals(pickled) for pickled in pickles)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        return f"what cannot be read ({error})"
+    return next((name for pickle in pickles for name in foreign_globals(pickle)), "")
+
+
+class _Payload(msgspec.Struct):
+    """One tensor or object of an archive, as its configuration describes it."""
+
+    path_name: str
+    use_pickle: bool = True
+
+
+class _PayloadConfig(msgspec.Struct):
+    """The tensors or objects of one kind."""
+
+    config: dict[str, _Payload]
 
 
 SOURCES.register(Source("exported_program", "PyTorch ExportedProgram (.pt2)", TORCH, recognise, load))

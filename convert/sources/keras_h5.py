@@ -10,6 +10,7 @@ from convert.sources._keras import load_keras
 from convert.spec import LoadOptions, SourceFile
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
+SUPERBLOCK_BYTES = 52  # up to the end-of-file address of every version
 
 
 def recognise(seen: Probe) -> str | None:
@@ -17,15 +18,16 @@ def recognise(seen: Probe) -> str | None:
     if not seen.head.startswith(MAGIC):
         return None
     # Superblock version 0 and 1 keep the end-of-file address 40 or 44 bytes in, 2 and 3 at 28 (HDF5 format, II.A).
-    version = seen.head[8]
-    offset = {0: 40, 1: 44}.get(version, 28)
-    (end,) = struct.unpack_from("<Q", seen.head, offset)
-    if seen.path.stat().st_size < end:
+    size = seen.path.stat().st_size
+    if len(seen.head) < SUPERBLOCK_BYTES:
+        raise UnknownSource(f"{seen.path} is an HDF5 file that is truncated", fix="copy or download it again")
+    (end,) = struct.unpack_from("<Q", seen.head, {0: 40, 1: 44}.get(seen.head[8], 28))
+    if size < end:
         raise UnknownSource(
-            f"{seen.path} is an HDF5 file of {end:,} bytes of which only {seen.path.stat().st_size:,} are there",
+            f"{seen.path} is an HDF5 file of {end:,} bytes of which only {size:,} are there",
             fix="copy or download it again",
         )
-    return "HDF5 file"
+    return "Keras HDF5 file"
 
 
 def load(file: SourceFile, options: LoadOptions) -> LoadedModel:

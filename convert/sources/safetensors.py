@@ -32,10 +32,18 @@ def recognise(seen: Probe) -> str | None:
     except msgspec.MsgspecError as error:
         raise damaged from error
     tensors = [entry for name, entry in entries.items() if name != "__metadata__"]
-    ends = [end[1] for entry in tensors if isinstance(end := entry.get("data_offsets"), list) and len(end) == 2]
-    if len(ends) != len(tensors) or seen.path.stat().st_size != 8 + length + max(ends, default=0):
+    ends = [_end(entry.get("data_offsets")) for entry in tensors]
+    if None in ends or seen.path.stat().st_size != 8 + length + max((end for end in ends if end), default=0):
         raise damaged
     return f"safetensors weights ({len(tensors)} tensors)"
+
+
+def _end(offsets: object) -> int | None:
+    """Give where a tensor's bytes end, or None where its header entry does not say."""
+    match offsets:
+        case [int(), int() as end]:
+            return end
+    return None
 
 
 def load(file: SourceFile, options: LoadOptions) -> LoadedModel:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from convert.errors import LoadError
+from convert.errors import LoadError, UnknownSource
 from convert.sources import SOURCES, TORCH, LoadedModel, Probe, Source
 from convert.sources._architecture import fit, require
 from convert.sources._probe import foreign_globals
@@ -30,19 +30,28 @@ def pickled(seen: Probe) -> bytes | None:
 
 
 def legacy_pickles(path: Path) -> bytes:
-    """Give the third pickle of an old file, its object; the magic number, version and machine come before it."""
+    """Give the fourth pickle of an old file, its object; magic number, version and machine come before it.
+
+    Raises UnknownSource where the file ends before it does.
+    """
     import pickletools
 
-    with path.open("rb") as stream:
-        for _ in range(3):
+    try:
+        with path.open("rb") as stream:
+            for _ in range(3):
+                for _opcode in pickletools.genops(stream):
+                    pass
+            start = stream.tell()
             for _opcode in pickletools.genops(stream):
                 pass
-        start = stream.tell()
-        for _opcode in pickletools.genops(stream):
-            pass
-        end = stream.tell()
-        stream.seek(start)
-        return stream.read(end - start)
+            end = stream.tell()
+            stream.seek(start)
+            return stream.read(end - start)
+    except (ValueError, IndexError) as error:
+        raise UnknownSource(
+            f"{path} starts as torch.save wrote files before PyTorch 1.6, but is truncated or damaged",
+            fix="copy or download it again",
+        ) from error
 
 
 def recognise(seen: Probe) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from convert.errors import LoadError
 from convert.sources import SOURCES, TORCH, LoadedModel, Probe, Source
 from convert.sources._probe import probe
-from convert.sources._torch import loaded, read_promise
+from convert.sources._torch import loaded, read_promise, refuse_side_effects
 from convert.spec import LoadOptions, SourceFile
 from convert.worker import summary
 
@@ -21,9 +21,10 @@ def recognise(seen: Probe) -> str | None:
 
 
 def load(file: SourceFile, options: LoadOptions) -> LoadedModel:
-    """Load the archive on the CPU; the code in it is TorchScript, which can reach nothing but tensors."""
+    """Load the archive on the CPU; the code in it is TorchScript, which reaches no Python."""
     import torch
 
+    refuse_side_effects(probe(Path(file.path)), trust=options.trust)
     try:
         module = torch.jit.load(file.path, map_location="cpu")
     except (RuntimeError, ValueError) as error:

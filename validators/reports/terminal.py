@@ -30,6 +30,7 @@ def render(report: Report) -> str:
         width=WIDEST,
         force_terminal=_colours(),
         highlight=False,
+        emoji=False,
     )
     console.print(_heading(report))
     console.print(_table(report))
@@ -85,8 +86,9 @@ def _numbers(attempt: Attempt | None) -> list[str]:
         return ["-", "-", "-"]
     worst = max(outputs, key=lambda output: (output.status is Status.FAIL, output.ratio or 0.0, output.scaled_max))
     ratio = "-" if worst.ratio is None else f"{worst.ratio:.3g}"
-    sqnr = "exact" if worst.sqnr_db is None else f"{worst.sqnr_db:.0f}"
-    return [ratio, f"{worst.scaled_max:.1e}", sqnr]
+    if worst.sqnr_db is not None:
+        return [ratio, f"{worst.scaled_max:.1e}", f"{worst.sqnr_db:.0f}"]
+    return [ratio, f"{worst.scaled_max:.1e}" if worst.max_abs else "0", "-" if worst.max_abs else "exact"]
 
 
 def _times(measurement: Measurement | None) -> list[str]:

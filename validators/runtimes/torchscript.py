@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convert.sources._probe import probe
-from convert.sources._torch import arguments, flatten, identifier, output_names, read_promise
+from convert.sources._torch import arguments, flatten, identifier, output_names, read_promise, refuse_side_effects
 from convert.worker import Environment
 from validators.runtimes import RUNTIMES, Arrays, Runtime, Subject, cannot_open
 
@@ -42,6 +42,7 @@ class TorchScriptSession:
 
 def open_torchscript(subject: Subject) -> TorchScriptSession:
     """Load the archive."""
+    refuse_side_effects(probe(Path(subject.file.path)), trust=subject.options.trust)
     try:
         return TorchScriptSession(subject.file.path, subject.threads)
     except (RuntimeError, ValueError) as error:
