@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import importlib
 import os
+import queue
 import re
 import shlex
 import signal
@@ -18,7 +19,7 @@ import sys
 import threading
 import time
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -110,14 +111,19 @@ class Worker:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def run(self, job_path: Path, limits: Limits) -> Outcome:
-        """Run the job in `job_path`; raise a WorkerError when the process dies, hangs or grows past `limits`."""
+    def run(self, job_path: Path, limits: Limits) -> Outcome | None:
+        """Run the job in `job_path`, after those that came before it; None when one of those ended the process.
+
+        Raises a WorkerError when the process dies, hangs or grows past `limits` in this job.
+        """
         with self._lock:
-            assert_written(job_path)
+            if not self.alive:
+                return None
+            result_path(job_path).unlink(missing_ok=True)
             log_start = self.log.stat().st_size
             watcher = _Watcher(self._process.pid, limits)
             with watcher:
-                line = self._exchange(f"{job_path}\n".encode())
+                line = self._exchange(msgspec.json.encode(str(job_path)) + b"\n")
             if line.strip() == b"done":
                 return msgspec.json.decode(result_path(job_path).read_bytes(), type=Outcome)
             self.stop()
@@ -244,7 +250,9 @@ class Workers:
             path=tuple(entry for entry in sys.path if entry),
         )
         job_path.write_bytes(msgspec.json.format(msgspec.json.encode(job)))
-        outcome = self.warm(environment).run(job_path, limits or self.limits)
+        outcome = None
+        while outcome is None:
+            outcome = self.warm(environment).run(job_path, limits or self.limits)
         if outcome.failure is not None:
             failure = outcome.failure
             raise errors.by_name(failure.error)(failure.message, fix=failure.fix)
@@ -326,11 +334,6 @@ def repeat_command(job_path: Path) -> str:
     return f"{shlex.quote(Path(sys.executable).name)} -m convert.worker {shlex.quote(str(job_path))}"
 
 
-def assert_written(job_path: Path) -> None:
-    """Raise when the job's result is still there from an earlier run, after removing it."""
-    result_path(job_path).unlink(missing_ok=True)
-
-
 def resolve(call: str) -> Callable[[Any], Any]:
     """Find a job's function from `module:name`."""
     module, _, name = call.partition(":")
@@ -401,33 +404,32 @@ def serve(preload: Sequence[str]) -> None:
     # would corrupt the channel; descriptor 1 becomes a second stderr and only this function keeps the real one.
     channel = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    requests = _requests(sys.stdin.buffer)
+    # The same for what comes in: a stage that reads its standard input finds it empty.
+    requests = _requests(os.fdopen(os.dup(0), "rb"))
+    with open(os.devnull, "rb") as nothing:  # noqa: PTH123  a descriptor is wanted
+        os.dup2(nothing.fileno(), 0)
     for module in preload:
         # A module that does not import is not an error yet: the stage that needs it says so with its fix.
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
-    for job_path in requests:
-        perform(job_path)
+    while True:
+        perform(requests.get())
         sys.stdout.flush()
         channel.write(b"done\n")
         channel.flush()
-    leave(0)
 
 
-def _requests(stream: typing.BinaryIO) -> Iterator[Path]:
-    """Yield job paths from `stream`, ending this process at once when the parent goes away, even within a job."""
-    import queue
-
+def _requests(stream: typing.BinaryIO) -> queue.SimpleQueue[Path]:
+    """Collect job paths from `stream`, ending this process at once when the parent goes away, whatever it is doing."""
     pending: queue.SimpleQueue[Path] = queue.SimpleQueue()
 
     def read() -> None:
         for line in stream:
-            pending.put(Path(os.fsdecode(line.strip())))
+            pending.put(Path(msgspec.json.decode(line, type=str)))
         leave(0)
 
     threading.Thread(target=read, daemon=True).start()
-    while True:
-        yield pending.get()
+    return pending
 
 
 def leave(code: int) -> None:
@@ -451,7 +453,13 @@ def main(arguments: Sequence[str]) -> None:
             f"error: there is no job file {job_path}\nfix: name a .json file of a run's stages folder", file=sys.stderr
         )
         sys.exit(2)
-    job = msgspec.json.decode(job_path.read_bytes(), type=Job)
+    try:
+        job = msgspec.json.decode(job_path.read_bytes(), type=Job)
+    except msgspec.MsgspecError as error:
+        print(
+            f"error: {job_path} is no job of a stage: {error}\nfix: name one of a run's stages folder", file=sys.stderr
+        )
+        sys.exit(2)
     # Restart with the variables the stage had, unless this is that restart already.
     if os.environ.get("EDGEPROOF_STAGE") != job.stage:
         variables = {**child_environment(job.environment), "EDGEPROOF_STAGE": job.stage}
