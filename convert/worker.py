@@ -34,7 +34,7 @@ R = TypeVar("R")
 LOG_TAIL_LINES = 12  # of a dead worker's log, shown to the user
 MEMORY_SHARE = 0.9  # of this machine's memory, for one stage, where no limit was asked for
 POLL_SECONDS = 0.05  # how often a running stage's memory and time are looked at
-STOP_SECONDS = 3.0  # grace between asking a worker to leave and killing it
+STARTS = 3  # of a worker for one stage, where other stages' crashes end it first
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -251,8 +251,13 @@ class Workers:
         )
         job_path.write_bytes(msgspec.json.format(msgspec.json.encode(job)))
         outcome = None
-        while outcome is None:
-            outcome = self.warm(environment).run(job_path, limits or self.limits)
+        for _ in range(STARTS):
+            outcome = outcome or self.warm(environment).run(job_path, limits or self.limits)
+        if outcome is None:
+            raise errors.WorkerCrashed(
+                f"the process of stage {stage} ended before it began, {STARTS} times",
+                fix=f"repeat it with: {repeat_command(job_path)}",
+            )
         if outcome.failure is not None:
             failure = outcome.failure
             raise errors.by_name(failure.error)(failure.message, fix=failure.fix)
