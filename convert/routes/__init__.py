@@ -15,7 +15,7 @@ from typing import Any
 from convert.errors import EdgeproofError, RouteError
 from convert.formats import FORMATS, Draft
 from convert.registry import Registry
-from convert.sources import identify, load
+from convert.sources import SOURCES, identify, load
 from convert.spec import Artifact, LoadOptions, Signature, SourceFile, sha256_of
 from convert.worker import Environment, summary
 
@@ -46,8 +46,8 @@ def has_free_batch(signature: Signature) -> bool:
 class Route:
     """One edge of the graph of formats.
 
-    `takes` are kinds of sources, or formats for a later step of a chain; `rank` orders the candidates of an edge,
-    lowest first, and `why` gives the reason for the place.
+    `takes` are families or kinds of sources, or formats for a later step of a chain; `rank` orders the candidates of an
+    edge, lowest first, and `why` gives the reason for the place.
     """
 
     name: str
@@ -59,6 +59,10 @@ class Route:
     environment: Environment
     convert: Callable[[Work], Draft]
     applies: Callable[[Signature], bool] = always
+
+    def accepts(self, kind: str) -> bool:
+        """Whether it takes a kind of source, by itself or by its family, or a format."""
+        return kind in self.takes or (kind in SOURCES.names() and SOURCES[kind].family.name in self.takes)
 
 
 ROUTES: Registry[Route] = Registry("route", "convert.routes")

@@ -13,7 +13,6 @@ from convert.spec import BATCH, Signature, TensorSpec
 from convert.worker import Environment
 
 LITERT_TORCH = Environment("litert-torch", ("litert_torch", "ai_edge_litert.schema_py_generated", "flatbuffers"))
-TORCH_KINDS = ("torchscript", "exported_program", "torch_weights", "torch_pickle", "safetensors")
 
 
 def require_only_batch(signature: Signature) -> None:

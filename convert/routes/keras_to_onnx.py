@@ -25,11 +25,11 @@ ROUTES.register(
     Route(
         name="tf2onnx",
         title="tf2onnx",
-        takes=("keras", "keras_h5"),
+        takes=("keras",),
         gives="onnx",
         rank=10,
         why="the only exporter of TensorFlow graphs that keeps every free dimension",
-        environment=KERAS,
+        environment=KERAS.environment,
         convert=convert,
     )
 )

@@ -19,11 +19,11 @@ ROUTES.register(
     Route(
         name="tflite-converter",
         title="TFLiteConverter",
-        takes=("keras", "keras_h5"),
+        takes=("keras",),
         gives="tflite",
         rank=10,
         why="TensorFlow's own converter; the fastest files of the Keras zoo",
-        environment=KERAS,
+        environment=KERAS.environment,
         convert=convert,
     )
 )

@@ -21,11 +21,11 @@ ROUTES.register(
     Route(
         name="tflite-converter-batch1",
         title="TFLiteConverter at batch 1",
-        takes=("keras", "keras_h5"),
+        takes=("keras",),
         gives="tflite",
         rank=20,
         why="recurrent networks convert to built-in operators only at a fixed batch (tensorflow#58668)",
-        environment=KERAS,
+        environment=KERAS.environment,
         convert=convert,
         applies=has_free_batch,
     )

@@ -61,7 +61,7 @@ ROUTES.register(
     Route(
         name="keras-torch-trace",
         title="Keras on PyTorch, traced",
-        takes=("keras", "keras_h5"),
+        takes=("keras",),
         gives="torchscript",
         rank=10,
         why="Keras 3 computes the same on both backends; exact on MobileNetV2",

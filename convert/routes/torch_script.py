@@ -7,7 +7,6 @@ import copy
 from convert.errors import RouteError
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work
-from convert.routes._litert_torch import TORCH_KINDS
 from convert.routes._torch_jit import save_frozen
 from convert.sources import TORCH
 from convert.sources._torch import arguments
@@ -35,11 +34,11 @@ ROUTES.register(
     Route(
         name="torch-script",
         title="torch.jit.script",
-        takes=TORCH_KINDS,
+        takes=("torch",),
         gives="torchscript",
         rank=10,
         why="compiling keeps branches and loops that tracing bakes in",
-        environment=TORCH,
+        environment=TORCH.environment,
         convert=convert,
     )
 )

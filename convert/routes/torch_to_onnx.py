@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work
-from convert.routes._litert_torch import TORCH_KINDS
 from convert.sources._measure import example, trial_sizes
 from convert.sources._torch import graph_of_torchscript, positional
 from convert.worker import Environment
@@ -46,7 +45,7 @@ ROUTES.register(
     Route(
         name="torch-onnx",
         title="torch.onnx (dynamo)",
-        takes=TORCH_KINDS,
+        takes=("torch",),
         gives="onnx",
         rank=10,
         why="PyTorch's own exporter; 98 % of a 47-model zoo at the first try, free dimensions kept",

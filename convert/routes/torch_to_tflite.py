@@ -5,7 +5,7 @@ from __future__ import annotations
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work
 from convert.routes._free_batch import free_batch, recognisable_batch
-from convert.routes._litert_torch import LITERT_TORCH, TORCH_KINDS, convert_at, draft
+from convert.routes._litert_torch import LITERT_TORCH, convert_at, draft
 from convert.spec import BATCH
 
 
@@ -23,7 +23,7 @@ ROUTES.register(
     Route(
         name="litert-torch",
         title="litert-torch",
-        takes=TORCH_KINDS,
+        takes=("torch",),
         gives="tflite",
         rank=10,
         why="PyTorch's own road to LiteRT; 94 % of a 47-model zoo at the first try",

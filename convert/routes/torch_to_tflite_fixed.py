@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work, has_free_batch
-from convert.routes._litert_torch import LITERT_TORCH, TORCH_KINDS, convert_at, draft
+from convert.routes._litert_torch import LITERT_TORCH, convert_at, draft
 from convert.spec import BATCH
 
 
@@ -18,7 +18,7 @@ ROUTES.register(
     Route(
         name="litert-torch-batch1",
         title="litert-torch at batch 1",
-        takes=TORCH_KINDS,
+        takes=("torch",),
         gives="tflite",
         rank=20,
         why="for graphs that hold the batch size where it cannot be freed",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work
-from convert.routes._litert_torch import TORCH_KINDS
 from convert.routes._torch_jit import save_frozen
 from convert.sources import TORCH
 from convert.sources._measure import example, trial_sizes
@@ -29,11 +28,11 @@ ROUTES.register(
     Route(
         name="torch-trace",
         title="torch.jit.trace",
-        takes=TORCH_KINDS,
+        takes=("torch",),
         gives="torchscript",
         rank=20,
         why="for modules the TorchScript compiler refuses",
-        environment=TORCH,
+        environment=TORCH.environment,
         convert=convert,
     )
 )

@@ -32,10 +32,23 @@ __all__ = [
     "look",
 ]
 
-KERAS = Environment(
-    "tensorflow", ("tensorflow", "keras"), (("KERAS_BACKEND", "tensorflow"), ("TF_USE_LEGACY_KERAS", "0"))
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The framework that loads a kind of file, and the worker it does so in.
+
+    Routes and reference runtimes take whole families, so a new kind of file of one finds them all.
+    """
+
+    name: str
+    environment: Environment
+
+
+KERAS = Family(
+    "keras",
+    Environment("tensorflow", ("tensorflow", "keras"), (("KERAS_BACKEND", "tensorflow"), ("TF_USE_LEGACY_KERAS", "0"))),
 )
-TORCH = Environment("torch", ("torch",))
+TORCH = Family("torch", Environment("torch", ("torch",)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +64,19 @@ class Source:
     """One kind of model file.
 
     `recognise` reads no more than the probe and says what it sees, or None when the file is of another kind; it may
-    raise UnknownSource for a file that is of this kind and damaged. `load` runs in a worker of `environment`.
+    raise UnknownSource for a file that is of this kind and damaged. `load` runs in a worker of the family.
     """
 
     name: str
     title: str
-    environment: Environment
+    family: Family
     recognise: Callable[[Probe], str | None]
     load: Callable[[SourceFile, LoadOptions], LoadedModel]
+
+    @property
+    def environment(self) -> Environment:
+        """The worker that loads it."""
+        return self.family.environment
 
 
 SOURCES: Registry[Source] = Registry("source", "convert.sources")

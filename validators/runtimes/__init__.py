@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from convert.errors import EdgeproofError, LoadError, UnknownName
 from convert.registry import Registry
+from convert.sources import SOURCES
 from convert.spec import LoadOptions, SourceFile
 from convert.worker import Environment, summary
 
@@ -56,7 +57,7 @@ class Session(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """One engine, and the kinds of sources it runs as a reference or the formats it runs as a device would.
+    """One engine, and the families of sources it runs as a reference or the formats it runs as a device would.
 
     `open` raises LoadError where the engine cannot load the file or cannot compute as asked.
     """
@@ -65,7 +66,7 @@ class Runtime:
     title: str
     environment: Environment
     open: Callable[[Subject], Session]
-    sources: tuple[str, ...] = ()
+    families: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
 
 
@@ -74,7 +75,8 @@ RUNTIMES: Registry[Runtime] = Registry("runtime", "validators.runtimes")
 
 def reference_for(kind: str) -> Runtime:
     """Find the framework that runs a kind of source; raises UnknownName where none does."""
-    return _only(kind, [runtime for runtime in RUNTIMES if kind in runtime.sources])
+    family = SOURCES[kind].family.name
+    return _only(family, [runtime for runtime in RUNTIMES if family in runtime.families])
 
 
 def runtime_for(form: str) -> Runtime:
@@ -84,7 +86,7 @@ def runtime_for(form: str) -> Runtime:
 
 def _only(name: str, found: list[Runtime]) -> Runtime:
     if not found:
-        raise UnknownName.among("runtime for", name, (n for r in RUNTIMES for n in (*r.sources, *r.formats)))
+        raise UnknownName.among("runtime for", name, (n for r in RUNTIMES for n in (*r.families, *r.formats)))
     return found[0]
 
 

@@ -67,4 +67,4 @@ def in_float64(model: keras.Model, *, trusted: bool) -> keras.Model:
     return wide
 
 
-RUNTIMES.register(Runtime("keras", "Keras on TensorFlow", KERAS, open_keras, sources=("keras", "keras_h5")))
+RUNTIMES.register(Runtime("keras", "Keras on TensorFlow", KERAS.environment, open_keras, families=("keras",)))

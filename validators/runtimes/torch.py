@@ -107,12 +107,4 @@ def _widened_dtype(argument: Any) -> Any:
     return torch.float64 if argument in (torch.float32, torch.float16, torch.bfloat16) else argument
 
 
-RUNTIMES.register(
-    Runtime(
-        "torch",
-        "PyTorch",
-        TORCH,
-        open_torch,
-        sources=("torchscript", "exported_program", "torch_weights", "torch_pickle", "safetensors"),
-    )
-)
+RUNTIMES.register(Runtime("torch", "PyTorch", TORCH.environment, open_torch, families=("torch",)))
