@@ -53,7 +53,7 @@ def convert(
         input: specs such as `"image:float32[batch,1,8,8]"`, one or an iterable; needed where the file has none.
         inputs: an `.npz` of example inputs by name; they are added to the seeded cases.
         trust: let the model file run code of its own.
-        threads: numbers of threads to time at.
+        threads: numbers of threads to time at; none to leave timing out.
         seed: of the generated inputs.
         timeout_seconds: limit of each stage.
         memory_bytes: limit of each stage's resident memory; 0 for nine tenths of the machine's.

@@ -80,7 +80,7 @@ def run(request: Request, say: Say) -> Report:
         facts, load_stage = load_source(workers, source, options)
         current = Run(request, source, options, facts, workers, say)
         baseline, built = build(current, targets, user)
-        workers.retire_all(keep=[timing_environment(target, request.threads[0]) for target in targets])
+        workers.retire_all(keep=[timing_environment(target, n) for target in targets for n in request.threads[:1]])
         timed = [time_target(workers, baseline, item.report, item.binding, request.threads, say) for item in built]
         report = assemble(
             command=request.command,
@@ -137,13 +137,17 @@ def build_target(current: Run, target: str, baseline: Future[Baseline]) -> Built
     tried: list[tuple[Attempt, Proof | None]] = []
     # Both will be needed; their engines start while the converter works.
     current.workers.warm(runtime_for(target).environment)
-    current.workers.warm(timing_environment(target, current.request.threads[0]))
+    for threads in current.request.threads[:1]:
+        current.workers.warm(timing_environment(target, threads))
     for candidate in plan.require_candidates(current.source.kind, target, current.facts.signature):
         current.say(f"{target}: converting with {candidate.name}")
         attempt, proof = try_candidate(current, candidate, target, baseline)
         tried.append((attempt, proof))
         current.say(f"{target}: {candidate.name}: {attempt.status.value}, {attempt.reason.splitlines()[0]}")
-        if attempt.status is Status.PASS:
+        # A verdict that could not be given for the source's own sake (its outputs do not vary, it fails itself) will
+        # not be given for another candidate's artifact either.
+        undecidable = attempt.reached is Stage.PARITY and attempt.status is Status.NOT_RUN
+        if attempt.status is Status.PASS or undecidable:
             break
     attempts = tuple(attempt for attempt, _ in tried)
     kept = best(attempts)

@@ -64,6 +64,10 @@ class Registry(Generic[T]):
             if self._scanned:
                 return
             self._scanned = True
-            package = importlib.import_module(self.package)
-            for module in pkgutil.iter_modules(package.__path__, f"{self.package}."):
-                importlib.import_module(module.name)
+            try:
+                package = importlib.import_module(self.package)
+                for module in pkgutil.iter_modules(package.__path__, f"{self.package}."):
+                    importlib.import_module(module.name)
+            except BaseException:
+                self._scanned = False  # a plug-in that does not import must not pass for one that is not there
+                raise

@@ -186,6 +186,8 @@ def time_target(
         return target
     if binding is None or target.status is not Status.PASS:
         return dataclasses.replace(target, latency_reason="not proven")
+    if not threads:
+        return dataclasses.replace(target, latency_reason="not asked for")
     measured, stages = [], []
     for count in threads:
         say(f"{target.target}: timing at {count} thread(s)")

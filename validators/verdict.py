@@ -66,6 +66,7 @@ class OutputParity:
     cosine: float | None = None
     top1_agreement: float | None = None
     worst: Worst | None = None
+    set_aside: tuple[str, ...] = ()  # cases on which the source itself is chaotic, judged by the per-case bound only
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,8 @@ def wrap(model: Any, signature: Signature) -> torch.nn.Module:
 
         def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
             found = call(self.model, dict(zip(names, tensors, strict=True)))
-            return tuple(found[spec.name] for spec in signature.outputs)
+            # Keras on PyTorch gives int64 where it gives int32 on TensorFlow (top_k).
+            return tuple(found[spec.name].to(getattr(torch, spec.dtype)) for spec in signature.outputs)
 
     shown_as(KerasModule, names)
     return KerasModule().eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
 from convert.errors import RouteError
 from convert.formats import Draft
@@ -11,6 +12,9 @@ from convert.routes._torch_jit import save_frozen
 from convert.sources import TORCH
 from convert.sources._torch import arguments
 
+if TYPE_CHECKING:
+    import torch
+
 
 def convert(work: Work) -> Draft:
     """Compile the module, or take it as it is where it is TorchScript already, and freeze a copy."""
@@ -18,7 +22,7 @@ def convert(work: Work) -> Draft:
 
     module = work.model
     if isinstance(module, torch.fx.GraphModule):
-        raise RouteError("an exported graph has no source to compile")
+        module = compilable(module)
     scripted = copy.deepcopy(module) if isinstance(module, torch.jit.ScriptModule) else torch.jit.script(module)
     inputs = tuple(spec.name for spec in work.signature.inputs)
     if arguments(scripted)[: len(inputs)] != inputs:
@@ -28,6 +32,43 @@ def convert(work: Work) -> Draft:
         )
     save_frozen(scripted, work.out)
     return Draft(str(work.out), work.signature, inputs, tuple(spec.name for spec in work.signature.outputs))
+
+
+#: Checks of export that compute nothing.
+CHECKS = (
+    *("aten._assert_tensor_metadata.default", "aten._assert_scalar.default"),
+    "aten.sym_constrain_range_for_size.default",
+)
+
+#: Keyword arguments in exported graphs whose types TorchScript's compiler does not know.
+KEYWORDS = ("device", "layout", "pin_memory")
+
+
+def compilable(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """Copy an exported graph so that TorchScript compiles it: operators without overloads, sizes read by `size`.
+
+    NOTE: Why not traced: exported graphs read sizes with `aten.sym_size`, which a trace records as constants.
+    """
+    import torch
+
+    graph = copy.deepcopy(module.graph)
+    graph.set_codegen(torch.fx.graph.CodeGen())
+    for node in list(graph.nodes):
+        if node.op == "call_module" and str(node.target).startswith("_guards"):
+            graph.erase_node(node)
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        if str(node.target) in CHECKS:
+            graph.erase_node(node)
+        elif node.target is torch.ops.aten.sym_size.int:
+            with graph.inserting_before(node):
+                node.replace_all_uses_with(graph.call_method("size", node.args))
+            graph.erase_node(node)
+        else:
+            node.kwargs = {key: value for key, value in node.kwargs.items() if key not in KEYWORDS}
+            node.target = node.target.overloadpacket
+    graph.eliminate_dead_code()
+    return torch.fx.GraphModule(module, graph)
 
 
 ROUTES.register(

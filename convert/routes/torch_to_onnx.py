@@ -22,8 +22,10 @@ def convert(work: Work) -> Draft:
         module = graph_of_torchscript(module, signature.inputs)
     sizes = trial_sizes(signature)
     dims = {name: torch.export.Dim(name) for name in signature.free}
-    inputs = tuple(spec.name for spec in signature.inputs)
-    outputs = tuple(spec.name for spec in signature.outputs)
+    # NOTE: Why not the promised names: torch.onnx names inner values after operators, `softmax` say, and does not see
+    # that an output is called so too; the file would not load.
+    inputs = tuple(f"edgeproof_input_{position}" for position in range(len(signature.inputs)))
+    outputs = tuple(f"edgeproof_output_{position}" for position in range(len(signature.outputs)))
     with torch.no_grad():
         program = torch.onnx.export(
             positional(module, signature),

@@ -110,6 +110,12 @@ def probe(path: Path) -> Probe:
                 f"{path} has a member that would be written outside its folder: {entry.filename!r}",
                 fix="do not open this file; ask whoever made it",
             )
+    names = [entry.filename for entry in entries]
+    if len(set(names)) < len(names):
+        raise UnknownSource(
+            f"{path} has two members of one name, of which different readers read different ones",
+            fix="do not open this file; ask whoever made it",
+        )
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * path.stat().st_size:
         raise UnknownSource(
@@ -160,7 +166,7 @@ def foreign_globals(pickled: bytes) -> tuple[str, ...]:
     """
     found: dict[str, None] = {}
     pushed: list[str | None] = [None, None]  # the strings on top of the stack; None for anything else
-    memo: list[str | None] = []
+    memo: dict[int, str | None] = {}
     try:
         for opcode, argument, _ in pickletools.genops(io.BytesIO(pickled)):
             if opcode.name in ("GLOBAL", "INST"):
@@ -168,13 +174,13 @@ def foreign_globals(pickled: bytes) -> tuple[str, ...]:
             elif opcode.name == "STACK_GLOBAL":
                 module, name = pushed[-2:]
                 found[f"{module}.{name}" if module and name else _UNRESOLVED] = None
-            elif opcode.name == "MEMOIZE":
-                memo.append(pushed[-1])
+            elif opcode.name in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"):
+                memo[len(memo) if argument is None else int(argument)] = pushed[-1]
                 continue
             elif opcode.name in ("FRAME", "PROTO"):
                 continue
-            elif opcode.name in ("BINGET", "LONG_BINGET"):
-                pushed.append(memo[argument] if isinstance(argument, int) and argument < len(memo) else None)
+            elif opcode.name in ("GET", "BINGET", "LONG_BINGET"):
+                pushed.append(memo.get(int(argument or 0)))
                 continue
             pushed.append(argument if isinstance(argument, str) and "UNICODE" in opcode.name else None)
     except (ValueError, IndexError) as error:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 #: Operators of TorchScript that touch files.
-_SIDE_EFFECT = re.compile(r"\b(?:torch|ops\.aten)\.(?:save|from_file)\(")
+_SIDE_EFFECT = re.compile(r"\b(?:torch|ops\s*\.\s*aten)\s*\.\s*(?:save|from_file)\s*\(")
 
 
 def flatten(output: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
@@ -119,7 +119,7 @@ def refuse_side_effects(seen: Probe, *, trust: bool) -> None:
     if trust:
         return
     for member in seen.members:
-        if member.startswith(f"{seen.root}/code/") and member.endswith(".py"):
+        if member.endswith(".py"):
             found = _SIDE_EFFECT.search(seen.read(member).decode(errors="replace"))
             if found:
                 raise UsageError(
@@ -245,8 +245,15 @@ def module_of(exported: torch.export.ExportedProgram) -> torch.nn.Module:
     It has no training mode and would refuse to be asked for evaluation; and it refuses inputs of other sizes than the
     example's wherever export took a size for fixed, though its graph often reads it (an LSTM's zero states).
     """
+    import torch
+
     module = exported.module(check_guards=False)
     module._forward_pre_hooks.clear()  # no public way leaves out the check of input sizes
+    for node in module.graph.nodes:
+        # litert-torch has no lowering for detaching in place, which every torch.tensor(...) in a forward leaves behind.
+        if node.target is torch.ops.aten.detach_.default:
+            node.target = torch.ops.aten.detach.default
+    module.recompile()
     module.train = module.eval = types.MethodType(lambda self, *_: self, module)
     return module
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +47,11 @@ def load(file: SourceFile, options: LoadOptions) -> LoadedModel:
     try:
         program = torch.export.load(file.path)
     except Exception as error:
+        if "in pytree is not registered" in str(error):
+            raise LoadError(
+                f"{file.path} returns an object of a class that its library must register first: {summary(error)}",
+                fix="export it so that it returns a tuple or a dictionary (transformers: return_dict=False)",
+            ) from error
         raise LoadError(
             f"PyTorch {torch.__version__} cannot load the ExportedProgram {file.path}: {summary(error)}",
             fix="export it again with the installed PyTorch; .pt2 files are not stable between versions",
@@ -55,10 +59,7 @@ def load(file: SourceFile, options: LoadOptions) -> LoadedModel:
     inputs = read_inputs(program)
     promise = read_promise(seen)
     if promise is not None and [spec.name for spec in promise.inputs] == [spec.name for spec in inputs]:
-        inputs = tuple(
-            replace(own, low=said.low, high=said.high) if said.high is not None else own
-            for own, said in zip(inputs, promise.inputs, strict=True)
-        )
+        inputs = tuple(_informed(own, said) for own, said in zip(inputs, promise.inputs, strict=True))
     return loaded(module_of(program), options, Promise(inputs, promise.output_names if promise else ()))
 
 
@@ -83,6 +84,16 @@ def read_inputs(program: torch.export.ExportedProgram) -> tuple[TensorSpec, ...]
         bounds = (0, rows[name] - 1) if name in rows else (None, None)
         specs.append(TensorSpec(name, str(value.dtype).removeprefix("torch."), tuple(shape), *bounds))
     return tuple(specs)
+
+
+def _informed(own: TensorSpec, said: TensorSpec) -> TensorSpec:
+    """Add to an input of the graph what its export lost: names of free dimensions and the range of integers."""
+    shape = own.shape
+    if len(said.shape) == len(shape):
+        both = zip(shape, said.shape, strict=True)
+        shape = tuple(name if isinstance(axis, str) and isinstance(name, str) else axis for axis, name in both)
+    low, high = (own.low, own.high) if said.high is None else (said.low, said.high)
+    return TensorSpec(own.name, own.dtype, shape, low, high)
 
 
 def embedding_rows(program: torch.export.ExportedProgram) -> dict[str, int]:
@@ -115,23 +126,36 @@ def hidden_code(seen: Probe) -> str:
     for name in seen.members:
         member = name.removeprefix(f"{seen.root}/")
         base = member.rpartition("/")[2]
-        if member.endswith(".json") or member.startswith(("extra/", ".data/")) or base in _PLAIN_MEMBERS:
-            continue
         content = seen.read(name)
+        marked = any(member.endswith(f"/{path}") for path in pickled)
         if content.startswith(b"PK"):
             found = _foreign_in(content)
             if found:
                 return f"{member} imports {found}"
-        elif content and not (base.startswith(("weight_", "tensor_")) and base not in pickled):
+        elif marked:
+            return f"{member} is a pickle"
+        elif content and not (_is_text(member, content) or base.startswith(("weight_", "tensor_"))):
             return f"{member} is no plain tensor"
     return ""
+
+
+def _is_text(member: str, content: bytes) -> bool:
+    """Whether a member is one of those that PyTorch reads as text or JSON, and is that."""
+    if member.endswith(".json"):
+        try:
+            msgspec.json.decode(content)
+        except msgspec.MsgspecError:
+            return False
+        return True
+    return member.startswith(("extra/", ".data/")) or member.rpartition("/")[2] in _PLAIN_MEMBERS
 
 
 def _foreign_in(archive: bytes) -> str:
     """Name the first thing an inner torch.save archive would import beyond tensors."""
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as inner:
-            pickles = [inner.read(member) for member in inner.namelist() if member.endswith(".pkl")]
+            # By entry, not by name: of two members with one name, readers disagree which they read.
+            pickles = [inner.read(entry) for entry in inner.infolist() if entry.filename.endswith(".pkl")]
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         return f"what cannot be read ({error})"
     return next((name for pickle in pickles for name in foreign_globals(pickle)), "")

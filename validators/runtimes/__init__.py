@@ -75,7 +75,7 @@ RUNTIMES: Registry[Runtime] = Registry("runtime", "validators.runtimes")
 
 def reference_for(kind: str) -> Runtime:
     """Find the framework that runs a kind of source; raises UnknownName where none does."""
-    family = SOURCES[kind].family.name
+    family = SOURCES[kind].family.name if kind in SOURCES.names() else kind
     return _only(family, [runtime for runtime in RUNTIMES if family in runtime.families])
 
 

@@ -28,7 +28,15 @@ class TorchSession:
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """Run the module; floating inputs are cast up first where it computes in float64."""
-        return run(self._module, widened(inputs, self._dtype), self._names)
+        import torch
+
+        before = torch.get_default_dtype()
+        # Constants that a forward makes as it runs follow PyTorch's default.
+        torch.set_default_dtype(torch.float64 if self._dtype else before)
+        try:
+            return run(self._module, widened(inputs, self._dtype), self._names)
+        finally:
+            torch.set_default_dtype(before)
 
 
 def open_torch(subject: Subject) -> TorchSession:

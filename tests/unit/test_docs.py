@@ -1,0 +1,56 @@
+"""What the documents say is what the code says."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def generate():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_published_schema_is_that_of_the_report(generate):
+    assert generate.SCHEMA.read_text(encoding="utf-8") == generate.schema_text(), "run make docs"
+
+
+def test_the_help_in_the_readme_is_that_of_the_commands(generate):
+    current = generate.README.read_text(encoding="utf-8")
+    assert "Usage: python -m convert" in current
+    assert generate.readme_text(current) == current, "run make docs"
+
+
+def test_the_docs_state_the_numbers_that_the_code_decides_by():
+    from validators import inputs, latency, tolerance
+
+    parity = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
+    assert f"Bound for fp32: {tolerance.RATIO_BOUNDS['fp32']:g}." in parity
+    assert f"reach {tolerance.CASE_FACTOR:g} times the\nbound" in parity
+    assert f"beyond {tolerance.VARIATION_OVER_NOISE:g} times its rounding noise" in parity
+    assert f"{sum(inputs.KINDS.values())} seeded cases" in parity
+    timing = (ROOT / "docs" / "latency.md").read_text(encoding="utf-8")
+    assert f"within {latency.QUARTER_DRIFT * 100:g} % of the whole's" in timing
+    assert f"spreads over no more than {latency.SPREAD_LIMIT * 100:g} %" in re.sub(r"\s+", " ", timing)
+
+
+def test_every_link_in_the_documents_leads_somewhere():
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "samples" / "README.md"):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("sample", sorted((ROOT / "samples").glob("*.pt*")), ids=lambda path: path.name)
+def test_a_sample_holds_no_path_of_the_machine_it_was_made_on(sample):
+    with zipfile.ZipFile(sample) as archive:
+        for name in archive.namelist():
+            assert not re.search(rb"site-packages|/root/|/home/|/usr/", archive.read(name)), name

@@ -1,0 +1,24 @@
+"""The numbers that decide a parity verdict fit each other and the arithmetic they are about."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from validators import tolerance
+
+
+def test_every_precision_has_a_bound_with_and_without_a_float64_oracle():
+    assert tolerance.RATIO_BOUNDS.keys() == tolerance.SCALED_MAX.keys()
+
+
+def test_an_artifact_that_rounds_as_its_source_does_is_within_every_bound():
+    assert all(bound > 1 for bound in tolerance.RATIO_BOUNDS.values())
+    assert tolerance.CASE_FACTOR > 1
+
+
+def test_the_floor_is_some_roundings_of_float32_and_far_below_any_fault_worth_finding():
+    assert np.finfo(np.float32).eps < tolerance.FLOOR < 1e-5
+
+
+def test_the_tolerance_without_an_oracle_is_wider_than_the_floor():
+    assert all(bound > tolerance.FLOOR for bound in tolerance.SCALED_MAX.values())
