@@ -1,8 +1,9 @@
 """Giving a TFLite file that was converted at one batch size a free one.
 
 litert-torch cannot export a free batch (litert-torch#870, #685). Converted at an unusual prime batch size, the places
-where the batch went into the graph are recognisable: leading axes of activations, and constants of RESHAPE. Those are
-made free; a file where the batch went anywhere else is refused. Parity over several batch sizes proves the result.
+where the batch went into the graph are recognisable: axes of activations, constants of RESHAPE and SLICE,
+constants with one equal row per case. Those are made free; a file where the batch went anywhere else is refused. Parity
+over several batch sizes proves the result.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from convert.errors import RouteError
 from convert.formats.tflite import read_model, write_model
 from convert.spec import Signature
 
-#: Batch sizes to convert at: primes large enough not to be a kernel size or a stride.
-PRIMES = (7, 11, 13, 17, 19, 23)
+#: Batch sizes to convert at: primes of which few other sizes, positions or paddings are multiples.
+PRIMES = (37, 41, 43, 47, 53)
+
+INT32 = 2  # TFLite's type number (schema.fbs, enum TensorType)
 
 
 def recognisable_batch(signature: Signature) -> int:
@@ -30,65 +33,115 @@ def recognisable_batch(signature: Signature) -> int:
 def free_batch(path: Path, batch: int) -> None:
     """Make the batch of a file that was converted at `batch` free, in place.
 
-    Raises RouteError where the batch is part of something other than a leading axis or a reshape.
+    Raises RouteError where the batch is part of something other than a leading axis, a reshape or a slice.
     """
-    import numpy as np
     from ai_edge_litert.schema_py_generated import BuiltinOperator
 
     model = read_model(path)
     if len(model.subgraphs) != 1:
         raise RouteError("the graph has loops or branches, whose bodies may hold the batch size")
     graph = model.subgraphs[0]
-    constants = {i for i, tensor in enumerate(graph.tensors) if _data(model, tensor) is not None}
-    freed: set[int] = set()
+    constants = {index for index, tensor in enumerate(graph.tensors) if _data(model, tensor) is not None}
+    done: set[int] = set()
     for operator in graph.operators:
         code = model.operatorCodes[operator.opcodeIndex]
         kind = max(code.builtinCode, code.deprecatedBuiltinCode)
         for position, index in enumerate(operator.inputs):
-            if index not in constants:
+            if index not in constants or index in done:
                 continue
             tensor = graph.tensors[index]
-            if tensor.type == 2 and len(tensor.shape) == 1:  # int32 vectors: shapes, paddings, permutations
-                vector = np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.int32).copy()
-                if not _holds(vector, batch) or index in freed:
-                    continue
-                if kind != BuiltinOperator.RESHAPE or position != 1 or not _leads(vector, batch):
-                    raise RouteError(f"the batch size is part of a constant, {_name(tensor)}")
-                vector[0] = -1
-                # NOTE: Why a buffer of its own: equal constants share one, and only this reshape is meant.
-                buffer = type(model.buffers[0])()
-                buffer.data = np.frombuffer(vector.tobytes(), np.uint8)
-                model.buffers.append(buffer)
-                tensor.buffer = len(model.buffers) - 1
-                freed.add(index)
-            elif len(tensor.shape) and tensor.shape[0] == batch:
-                raise RouteError(f"the batch size is part of a constant, {_name(tensor)}")
+            if tensor.type == INT32 and len(tensor.shape) == 1 and tensor.shape[0] != batch:
+                begin: Any = None
+                if kind == BuiltinOperator.SLICE and position == 2:
+                    begin = _vector(model, graph.tensors[operator.inputs[1]])
+                elif kind == BuiltinOperator.RESHAPE and position == 1:
+                    begin = [0] * int(tensor.shape[0])
+                changed = _free_vector(model, tensor, batch, begin)
+            else:
+                changed = _collapse(model, tensor, batch)
+            if changed:
+                done.add(index)
         if kind == BuiltinOperator.RESHAPE and operator.builtinOptions is not None:
             operator.builtinOptions.newShape = None
-    for index, tensor in enumerate(graph.tensors):
-        if index in constants or tensor.shape is None or not len(tensor.shape) or tensor.shape[0] % batch:
-            continue
-        shape = np.array(tensor.shape, np.int32)
-        shape[0] //= batch
-        tensor.shape = shape
-        tensor.shapeSignature = shape.copy()
-        tensor.shapeSignature[0] = -1
-    for index in (*graph.inputs, *graph.outputs):
-        if graph.tensors[index].shapeSignature is None:
-            raise RouteError(f"{_name(graph.tensors[index])} does not lead with the batch")
+    _free_activations(graph, constants, batch)
     write_model(path, model)
 
 
-def _holds(vector: Any, batch: int) -> bool:
-    return bool(((vector > 0) & (vector % batch == 0)).any())
+def _free_vector(model: Any, tensor: Any, batch: int, begin: Any) -> bool:
+    """Let a constant shape follow the batch: as the one open axis of a reshape, or of a slice that begins with it.
+
+    `begin` is where the slice begins, zeros for a reshape, None for any other operator. Raises RouteError where the
+    batch is in the constant in another way.
+    """
+    vector = _vector(model, tensor)
+    axes = [axis for axis, size in enumerate(vector) if size > 0 and size % batch == 0]
+    if not axes:
+        return False
+    if begin is None or len(axes) > 1 or -1 in vector or begin[axes[0]] != 0:
+        raise RouteError(f"the batch size is part of a constant, {_name(tensor)}")
+    vector[axes[0]] = -1
+    _replace(model, tensor, vector)
+    return True
 
 
-def _leads(vector: Any, batch: int) -> bool:
-    """Whether the batch, or a multiple of it, is the first entry and only there."""
-    return bool(vector[0] > 0 and vector[0] % batch == 0 and not _holds(vector[1:], batch) and (vector != -1).all())
+def _collapse(model: Any, tensor: Any, batch: int) -> bool:
+    """Shrink a constant that is equal for every case to a single one, which operators broadcast; parity proves they do.
+
+    Raises RouteError where it differs.
+    """
+    import numpy as np
+
+    shape = [int(size) for size in tensor.shape] if tensor.shape is not None else []
+    if batch not in shape:
+        return False
+    axis = shape.index(batch)
+    # Bytes of each element on a last axis, so that every dtype compares alike.
+    values = np.frombuffer(bytes(_data(model, tensor)), np.uint8).reshape(*shape, -1)
+    first = values.take([0], axis)
+    if not (values == first).all():
+        raise RouteError(f"the batch size is part of a constant, {_name(tensor)}")
+    _replace(model, tensor, first)
+    tensor.shape = np.array([1 if i == axis else size for i, size in enumerate(shape)], np.int32)
+    return True
 
 
-def _data(model: Any, tensor: Any) -> Any | None:
+def _free_activations(graph: Any, constants: set[int], batch: int) -> None:
+    """Declare the batch of all that is computed free; raises RouteError for an input or output without one."""
+    import numpy as np
+
+    for index, tensor in enumerate(graph.tensors):
+        if index in constants or tensor.shape is None:
+            continue
+        shape = np.array(tensor.shape, np.int32)
+        free = (shape > 0) & (shape % batch == 0)
+        if free.any():
+            tensor.shape = np.where(free, shape // batch, shape).astype(np.int32)
+            tensor.shapeSignature = np.where(free, -1, shape).astype(np.int32)
+    for index in (*graph.inputs, *graph.outputs):
+        if graph.tensors[index].shapeSignature is None:
+            raise RouteError(f"{_name(graph.tensors[index])} does not lead with the batch")
+
+
+def _replace(model: Any, tensor: Any, values: Any) -> None:
+    """Give a constant other values, in a buffer of its own: equal constants share one, and only this one is meant."""
+    import numpy as np
+
+    buffer = type(model.buffers[0])()
+    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    tensor.buffer = len(model.buffers) - 1
+
+
+def _vector(model: Any, tensor: Any) -> Any:
+    """Give the values of a constant of int32 numbers, or None for what is computed."""
+    import numpy as np
+
+    data = _data(model, tensor)
+    return None if data is None else np.frombuffer(bytes(data), np.int32).copy()
+
+
+def _data(model: Any, tensor: Any) -> Any:
+    """Give a constant's bytes, or None for what is computed."""
     data = model.buffers[tensor.buffer].data
     return None if data is None or len(data) == 0 else data
 

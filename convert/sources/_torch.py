@@ -91,6 +91,10 @@ def call(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> Any:
     if not known or known[: len(names)] == names or len(known) == len(names) == 1:
         return module(*tensors.values())
     unknown = [name for name in names if name not in known]
+    if unknown and len(known) == len(names) and type(module).__name__ == "GraphModule":
+        return module(
+            *tensors.values()
+        )  # PyTorch's converter from TorchScript renames the arguments and keeps their order
     if unknown:
         raise UsageError(
             f"the model's forward has no argument named {', '.join(unknown)}",
