@@ -57,6 +57,9 @@ def judge(
         findings += broken
         if broken or any(finding.status is not Status.PASS for finding in findings):
             return Verdict.of(findings)
+        if len(usable) < tolerance.FEWEST_CASES:
+            few = f"only {len(usable)} case(s) have the sizes the artifact is fixed to"
+            return Verdict.of([*findings, Finding("cases", Status.NOT_RUN, few)])
         findings += _influence(native, actual, cases, binding, usable)
         outputs = [
             _output(expected, found, native, actual, wide if oracle else None, usable, precision)
@@ -111,7 +114,7 @@ def _first(stored: Stored, name: str) -> np.ndarray | None:
 
 
 def _shapes(native: Stored, actual: Stored, binding: Binding, usable: tuple[str, ...]) -> Iterator[Finding]:
-    """Outputs must be there, of the promised dtype and shape, not empty, and non-finite in the same places."""
+    """Outputs must be there, of the source's dtype and shape, and non-finite in the same places."""
     import numpy as np
 
     from validators.structure import NARROWER
@@ -124,10 +127,10 @@ def _shapes(native: Stored, actual: Stored, binding: Binding, usable: tuple[str,
                 reason = "is missing"
             elif have.dtype != want.dtype and NARROWER.get(str(want.dtype)) != str(have.dtype):
                 reason = f"is {have.dtype}, expected {want.dtype}"
+            elif have.size == 0 and want.size:
+                reason = "is empty"
             elif have.shape != want.shape:
                 reason = f"has the shape {list(have.shape)}, expected {list(want.shape)}"
-            elif have.size == 0:
-                reason = "is empty"
             elif want.dtype.kind == "f":
                 for what, places in (("NaN", np.isnan), ("+infinity", np.isposinf), ("-infinity", np.isneginf)):
                     differ = places(want) != places(have)
@@ -214,8 +217,10 @@ def _variation(arrays: Iterable[np.ndarray]) -> tuple[float, float]:
         mean = mean + step / count
         squares = squares + step * (values - mean)
         raw = raw + np.square(values)
+    if not count or not raw.size:
+        return 0.0, 0.0
     variation = 0.0 if constant else float(np.sqrt((squares / count).mean()))
-    return variation, float(np.sqrt((raw / max(count, 1)).mean()))
+    return variation, float(np.sqrt((raw / count).mean()))
 
 
 @dataclass(slots=True)
@@ -233,7 +238,20 @@ class _Sums:
     worst: Worst | None = None
     rows: int = 0
     rows_agreed: int = 0
-    worst_case_ratio: tuple[float, str] = field(default=(0.0, ""))
+    cases: list[tuple[str, float, float, float, int]] = field(default_factory=list)  # error, noise, signal, elements
+
+    def worst_case(self) -> tuple[float, str]:
+        """Give the largest error of a case over what its source errs there, or over the floor, and the case.
+
+        A case whose reference is all zeros has no scale of its own and gets that of all cases.
+        """
+        mean_signal = self.signal / max(self.elements, 1)
+        worst = (0.0, "")
+        for case, error, noise, signal, count in self.cases:
+            scale = tolerance.FLOOR**2 * (signal or mean_signal * count)
+            basis = max(noise, scale)
+            worst = max(worst, (math.sqrt(error / basis) if basis else (math.inf if error else 0.0), case))
+        return worst
 
 
 def _output(
@@ -256,14 +274,15 @@ def _output(
         key = f"{case}/{expected}"
         into = aside if case in chaotic else sums
         _add(into, case, (native if wide is None else wide)[key], native[key], actual[f"{case}/{found}"])
-    sums.worst_case_ratio = max(sums.worst_case_ratio, aside.worst_case_ratio)
     if not sums.elements:
         reason = "no element is finite, so there is nothing to compare"
         return OutputParity(expected, Status.NOT_RUN, reason, "none", 0)
     rmse, rms = (math.sqrt(total / max(sums.elements, 1)) for total in (sums.error, sums.signal))
     noise = math.sqrt(sums.noise / max(sums.elements, 1)) if wide is not None else None
     scaled = sums.max_abs / sums.largest if sums.largest else (0.0 if sums.max_abs == 0 else math.inf)
-    status, reason, ratio, bound = _verdict(rmse, rms, noise, scaled, sums, precision)
+    status, reason, ratio, bound = _verdict(
+        rmse, rms, noise, scaled, max(sums.worst_case(), aside.worst_case()), precision
+    )
     return OutputParity(
         name=expected,
         status=status,
@@ -317,6 +336,8 @@ def _add(sums: _Sums, case: str, basis: np.ndarray, native: np.ndarray, actual: 
     want, ref, have = (np.where(finite, array, 0).astype(np.float64) for array in (basis, native, actual))
     error = have - want
     count = int(finite.sum())
+    if not count:
+        return
     square, noise, signal = (float(np.square(values).sum()) for values in (error, ref - want, want))
     sums.elements += count
     sums.error += square
@@ -333,14 +354,11 @@ def _add(sums: _Sums, case: str, basis: np.ndarray, native: np.ndarray, actual: 
     if want.ndim > 1 and want.shape[-1] > 1:
         sums.rows += int(np.prod(want.shape[:-1]))
         sums.rows_agreed += int((want.argmax(-1) == have.argmax(-1)).sum())
-    floor = np.square(tolerance.FLOOR) * signal
-    ratio = math.sqrt(square / max(noise, floor)) if max(noise, floor) > 0 else (math.inf if square else 0.0)
-    if ratio > sums.worst_case_ratio[0]:
-        sums.worst_case_ratio = (ratio, case)
+    sums.cases.append((case, square, noise, signal, count))
 
 
 def _verdict(
-    rmse: float, rms: float, noise: float | None, scaled: float, sums: _Sums, precision: str
+    rmse: float, rms: float, noise: float | None, scaled: float, worst_case: tuple[float, str], precision: str
 ) -> tuple[Status, str, float | None, float]:
     """Judge the measured errors: status, reason, R and the bound it was held against."""
     if noise is None:
@@ -350,7 +368,7 @@ def _verdict(
         return (Status.PASS if passed else Status.FAIL), words, None, bound
     bound = tolerance.RATIO_BOUNDS[precision]
     ratio = rmse / noise if noise else (0.0 if rmse == 0 else None)
-    case_ratio, case = sums.worst_case_ratio
+    case_ratio, case = worst_case
     if case_ratio > bound * tolerance.CASE_FACTOR:
         return Status.FAIL, f"on case {case} it errs {case_ratio:.4g} times what its source does", ratio, bound
     if rmse <= tolerance.FLOOR * rms:

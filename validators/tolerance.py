@@ -22,6 +22,9 @@ CHAOS_SHARE = 1e-2
 CHAOS_OVER_USUAL = 100.0
 CHAOS_CASES = 0.25
 
+#: Whether outputs vary with the inputs shows from two cases on; an artifact fixed to batch 2 can run a single one.
+FEWEST_CASES = 2
+
 #: Where no float64 oracle runs: the largest error over the largest magnitude of the reference, by precision.
 #: 1e-4 is what right exports of the Keras zoo stay under; it misses small faults and refuses ill-conditioned models,
 #: so the report says that it was used.

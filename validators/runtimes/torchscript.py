@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convert.errors import LoadError
 from convert.sources._probe import probe
 from convert.sources._torch import arguments, flatten, identifier, output_names, read_promise, refuse_side_effects
 from convert.worker import Environment
@@ -27,15 +28,22 @@ class TorchScriptSession:
         self._module = torch.jit.load(path, map_location="cpu").eval()
         promise = read_promise(probe(Path(path)))
         self._names = promise.output_names if promise else ()
-        self._arguments = arguments(self._module)
+        self._check_arguments(tuple(identifier(spec.name) for spec in promise.inputs) if promise else ())
+
+    def _check_arguments(self, promised: tuple[str, ...]) -> None:
+        taken = arguments(self._module)
+        if taken[: len(promised)] != promised:
+            raise LoadError(
+                f"its forward takes ({', '.join(taken)}), its signature says ({', '.join(promised)}) in this order",
+                fix="save it again with arguments named and ordered as in its signature",
+            )
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        """Run the module; an argument its forward does not have raises."""
+        """Run the module by position, as apps call it."""
         import torch
 
-        tensors = {identifier(name): torch.from_numpy(array) for name, array in inputs.items()}
         with torch.no_grad():
-            found = list(flatten(self._module(**tensors)))
+            found = list(flatten(self._module(*(torch.from_numpy(array) for array in inputs.values()))))
         names = output_names([name for name, _ in found], self._names)
         return {name: tensor.numpy() for name, (_, tensor) in zip(names, found, strict=True)}
 
