@@ -148,7 +148,14 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
 def run_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say how to run and how to answer."""
     options = (
-        click.option("--seed", default=0, show_default=True, help="Seed of the generated inputs."),
+        click.option(
+            "--seed",
+            default=0,
+            show_default=True,
+            metavar="N",
+            type=click.IntRange(min=0),
+            help="Seed of the generated inputs.",
+        ),
         click.option("--threads", default="1", show_default=True, metavar="N[,N]", help="Threads to time at."),
         click.option(
             "--timeout",

@@ -177,6 +177,51 @@ def test_a_fault_in_the_second_output_is_not_hidden_by_the_first(judge):
     assert verdict.reason.startswith("scores: ")
 
 
+# Cases on which the source itself is chaotic
+
+
+def drowned(answers, cases, seed):
+    """Add an error as large as the answers to some cases, as networks do that divide by almost nothing."""
+    rng = np.random.default_rng(seed)
+    return changed(answers, lambda a: (a + rng.standard_normal(a.shape)).astype("float32"), cases)
+
+
+def test_a_chaotic_case_is_set_aside_and_said(judge):
+    verdict = judge(drowned(SOURCE, ["case-5"], 1), drowned(RIGHT, ["case-5"], 2), ORACLE)
+
+    assert verdict.status is Status.PASS
+    (said,) = findings(verdict, "chaos")
+    assert "case-5" in said.message
+
+
+def test_a_chaotic_case_does_not_drown_a_fault_in_the_others(judge):
+    broken = drowned(answer(weights=1.0001), ["case-5"], 2)
+
+    assert judge(drowned(SOURCE, ["case-5"], 1), broken, ORACLE).status is Status.FAIL
+
+
+def test_a_fault_far_beyond_the_chaos_is_caught(judge):
+    broken = changed(RIGHT, lambda a: a + np.float32(100), ["case-5"])
+
+    verdict = judge(drowned(SOURCE, ["case-5"], 1), broken, ORACLE)
+
+    assert verdict.status is Status.FAIL
+    assert "case-5" in verdict.reason
+
+
+def test_a_source_that_is_chaotic_on_many_cases_has_none_set_aside(judge):
+    many = CASES[:6]
+
+    verdict = judge(drowned(SOURCE, many, 1), drowned(RIGHT, many, 2), ORACLE)
+
+    assert not findings(verdict, "chaos")
+    assert verdict.outputs[0].ratio == pytest.approx(1, rel=0.5)
+
+
+def test_an_artifact_that_is_chaotic_where_its_source_is_not_fails(judge):
+    assert judge(SOURCE, drowned(RIGHT, ["case-5"], 2), ORACLE).status is Status.FAIL
+
+
 # Without float64
 
 
@@ -534,6 +579,15 @@ def test_a_case_of_a_size_the_artifact_does_not_take_is_left_out(judge):
 
     assert verdict.status is Status.PASS
     assert "15 cases" in verdict.reason
+
+
+def test_a_single_case_is_not_run_and_not_blamed_on_the_source(judge):
+    sizes = {case: {"batch": 1} for case in CASES} | {"case-9": {"batch": 2}}
+
+    verdict = judge(SOURCE, RIGHT, ORACLE, sizes=sizes, fixed={"batch": 2})
+
+    assert verdict.status is Status.NOT_RUN
+    assert "trained weights" not in verdict.reason
 
 
 def test_no_case_of_the_artifacts_size_is_not_run(judge):

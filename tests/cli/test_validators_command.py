@@ -1,0 +1,121 @@
+"""`python -m validators` judges an artifact that anybody made, and says what it cannot judge."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+
+
+@pytest.fixture
+def validate(command):
+    """Run `python -m validators` and give what it answered."""
+
+    def run(*words: object):
+        return command(*words, module="validators")
+
+    return run
+
+
+def renamed(source: Path, target: Path) -> Path:
+    """Copy an ONNX file with other names for its inputs and outputs, as another converter would give."""
+    model = onnx.load(str(source))
+    names = {"image": "serving_default_x:0", "logits": "StatefulPartitionedCall:0"}
+    for value in (*model.graph.input, *model.graph.output):
+        value.name = names[value.name]
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    onnx.save(model, str(target))
+    return target
+
+
+def test_an_artifact_made_before_passes_and_is_only_read(validate, converted, samples, tmp_path, finished):
+    artifact = tmp_path / "theirs.tflite"
+    artifact.write_bytes((converted("digits.pt").folder / "digits.tflite").read_bytes())
+    before = artifact.stat()
+    ran = validate(artifact, "--reference", samples / "digits.pt", "--json", "--quiet")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == ""
+    report = json.loads(ran.stdout)
+    (target,) = report["targets"]
+    assert (target["target"], target["status"]) == ("tflite", "PASS")
+    assert target["latency"]
+    assert artifact.stat().st_mtime_ns == before.st_mtime_ns
+    assert finished(tmp_path / "theirs.tflite-proof") == ["report.json"]
+    assert json.loads((tmp_path / "theirs.tflite-proof" / "report.json").read_text()) == report
+
+
+def test_an_artifact_with_names_of_its_own_fails_and_is_told_how_to_be_compared(validate, converted, samples, tmp_path):
+    theirs = renamed(converted("digits.pt").folder / "digits.onnx", tmp_path / "theirs.onnx")
+    ran = validate(theirs, "--reference", samples / "digits.pt")
+    assert ran.returncode == 1
+    for words in ("onnx FAIL", "serving_default_x:0", "image", "--match position"):
+        assert words in ran.stdout
+
+
+def test_an_artifact_with_names_of_its_own_passes_by_position(validate, converted, samples, tmp_path):
+    theirs = renamed(converted("digits.pt").folder / "digits.onnx", tmp_path / "theirs.onnx")
+    ran = validate(theirs, "--reference", samples / "digits.pt", "--match", "position")
+    assert ran.returncode == 0, ran.stderr + ran.stdout
+    for words in ("PASS", "matched by position", "image is serving_default_x:0"):
+        assert words in ran.stdout
+
+
+def test_a_torchscript_file_without_a_signature_is_judged_too(validate, unsigned, samples):
+    ran = validate(unsigned, "--reference", samples / "digits.pt", "--match", "position", "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["targets"][0]["status"] == "PASS"
+
+
+@pytest.mark.parametrize("name", ["digits.tflite", "digits.pt"])
+def test_an_artifact_cut_short_never_passes(validate, converted, samples, tmp_path, name):
+    content = (converted("digits.pt").folder / name).read_bytes()
+    (tmp_path / f"cut-{name}").write_bytes(content[: len(content) // 2])
+    ran = validate(f"cut-{name}", "--reference", samples / "digits.pt", "--quiet")
+    assert ran.returncode in (1, 2)
+    assert "damaged" in ran.stdout + ran.stderr
+    assert f"cut-{name}" in ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stdout + ran.stderr
+
+
+REFUSED = {
+    "an artifact that is not there": (["nosuch.tflite", "--reference", SAMPLES / "digits.pt"], "nosuch.tflite"),
+    "an artifact that is empty": (["empty", "--reference", SAMPLES / "digits.pt"], "empty is empty"),
+    "an artifact of text": (["text", "--reference", SAMPLES / "digits.pt"], "text is text"),
+    "a folder for an artifact": (["folder", "--reference", SAMPLES / "digits.pt"], "folder is a folder"),
+    "a Keras model for an artifact": ([SAMPLES / "digits.keras", "--reference", SAMPLES / "digits.pt"], "digits.keras"),
+    "a reference that is not there": ([SAMPLES / "digits.pt", "--reference", "nosuch.pt"], "nosuch.pt"),
+    "a reference that is empty": ([SAMPLES / "digits.pt", "--reference", "empty"], "empty is empty"),
+    "another way to match": (
+        [SAMPLES / "digits.pt", "--reference", SAMPLES / "digits.pt", "--match", "postion"],
+        "did you mean 'position'",
+    ),
+    "no threads": ([SAMPLES / "digits.pt", "--reference", SAMPLES / "digits.pt", "--threads", "0"], "--threads"),
+    "an output folder that is a file": (
+        [SAMPLES / "digits.pt", "--reference", SAMPLES / "digits.pt", "--out", "text"],
+        "--out",
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "said"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_cannot_be_judged_is_refused(validate, refused, tmp_path, words, said):
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "text").write_text("hello")
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    refused(validate(*words), 2, said)
+    assert sorted(tmp_path.rglob("*")) == before, "nothing may be written for it"
+
+
+@pytest.mark.parametrize("words", [[], [SAMPLES / "digits.pt"]], ids=["nothing", "no reference"])
+def test_what_is_missing_on_the_command_line_is_named(validate, words):
+    ran = validate(*words)
+    assert ran.returncode == 2
+    assert ("--reference" if words else "ARTIFACT") in ran.stderr
+    assert "--help" in ran.stderr

@@ -1,0 +1,54 @@
+"""A trained sample of every kind of model file, with what is needed to load it. A new source adds its own here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+
+WEIGHTS = {"architecture": f"{SAMPLES / 'digits_torch.py'}:Digits", "input": "image:float32[batch,1,8,8]"}
+
+#: Pickles are written when they are needed: they name classes by module, which must be importable where they are read.
+PICKLE = """
+import sys, torch, digits_torch
+model = digits_torch.Digits()
+model.load_state_dict(torch.load(sys.argv[1]))
+torch.save(model.eval(), sys.argv[2])
+"""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One model file and the options `convert` needs for it."""
+
+    file: str
+    options: dict[str, Any] = field(default_factory=dict)
+    pickled: bool = False  # made from the sample's weights when asked for
+
+    def path(self, folder: Path) -> Path:
+        """Give the model file, which is made in `folder` where it is not committed."""
+        if not self.pickled:
+            return SAMPLES / self.file
+        made = folder / "pickled.pt"
+        subprocess.run(
+            [sys.executable, "-c", PICKLE, SAMPLES / self.file, made],
+            env={**os.environ, "PYTHONPATH": str(SAMPLES)},
+            check=True,
+        )
+        return made
+
+
+SAMPLE_OF = {
+    "keras": Sample("digits.keras"),
+    "keras_h5": Sample("digits.h5"),
+    "torchscript": Sample("digits.pt"),
+    "exported_program": Sample("digits.pt2"),
+    "torch_weights": Sample("digits_weights.pt", WEIGHTS),
+    "safetensors": Sample("digits_weights.safetensors", WEIGHTS),
+    "torch_pickle": Sample("digits_weights.pt", {"trust": True, "input": WEIGHTS["input"]}, pickled=True),
+}
