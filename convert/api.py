@@ -13,7 +13,7 @@ from convert.errors import UsageError
 from convert.formats import FORMATS
 from convert.plan import Plan
 from convert.sources import identify
-from convert.spec import LoadOptions, ModelFacts, Request, SourceFile, TensorSpec
+from convert.spec import LoadOptions, ModelFacts, Request, SourceFile, check_run, specs_from
 from convert.worker import Workers, limits_of
 from validators.inputs import read_user_file, specs_of
 from validators.prove import load_source
@@ -69,16 +69,18 @@ def convert(
     """
     specs = (input,) if isinstance(input, str) else tuple(input)
     targets = names_of(to)
+    threads = tuple(threads)
+    check_run(seed, threads, timeout_seconds, memory_bytes)
     if not targets:
         raise UsageError("no format to convert to", fix=f"name some of: {', '.join(FORMATS.names())}, {plan.ALL}")
     request = Request(
         model=str(model),
         targets=targets,
         out=str(out),
-        options=LoadOptions(architecture, tuple(TensorSpec.parse(spec) for spec in specs), trust=trust),
+        options=LoadOptions(architecture, specs_from(specs), trust=trust),
         inputs_file=str(inputs),
         seed=seed,
-        threads=tuple(threads),
+        threads=threads,
         timeout_seconds=timeout_seconds,
         memory_bytes=memory_bytes,
         command=command(str(model), targets, specs, architecture, str(inputs), str(out), seed, trust=trust),
@@ -134,7 +136,8 @@ def inspect(
 
     specs = (input,) if isinstance(input, str) else tuple(input)
     examples = specs_of(read_user_file(Path(inputs))) if inputs else ()
-    options = LoadOptions(architecture, tuple(TensorSpec.parse(spec) for spec in specs), examples, trust)
+    check_run(0, (), timeout_seconds, memory_bytes)
+    options = LoadOptions(architecture, specs_from(specs), examples, trust)
     source = identify(Path(model))
     with (
         tempfile.TemporaryDirectory() as folder,

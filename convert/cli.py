@@ -66,7 +66,15 @@ def main(
 
         if inspect:
             refuse_with_inspect()
-            inspected = api.inspect(model, architecture=architecture, input=specs, inputs=inputs_file, trust=trust)
+            inspected = api.inspect(
+                model,
+                architecture=architecture,
+                input=specs,
+                inputs=inputs_file,
+                trust=trust,
+                timeout_seconds=timeout,
+                memory_bytes=memory_of(memory_limit),
+            )
             show(inspected, as_json=as_json)
             return
         if not targets:

@@ -8,6 +8,7 @@ EdgeproofError              never raised itself
 │   └── MissingExtra        a framework that is not installed
 ├── LoadError               exit 3: a model file that its framework cannot load
 ├── RouteError              one candidate failed to convert; the next one is tried
+├── RunStopped              the run was interrupted
 └── WorkerError             exit 3: a stage's process failed
     ├── WorkerCrashed       it died: the signal, the end of its log
     ├── WorkerTimeout       it ran past its time limit
@@ -72,6 +73,10 @@ class LoadError(EdgeproofError):
 
 class RouteError(EdgeproofError):
     """One candidate failed to convert; the planner's next one is tried."""
+
+
+class RunStopped(EdgeproofError):
+    """The run was interrupted: whatever still works on it gives up, and nothing of it counts as failed."""
 
 
 class WorkerError(EdgeproofError):

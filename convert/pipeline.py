@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import psutil
 
 from convert import folder, plan
-from convert.errors import EdgeproofError
+from convert.errors import EdgeproofError, UsageError
+from convert.formats import FORMATS
 from convert.plan import Plan
 from convert.routes import Task, perform
 from convert.sources import SOURCES, identify
@@ -71,6 +72,7 @@ def run(request: Request, say: Say) -> Report:
     options = dataclasses.replace(request.options, examples=specs_of(user)) if user else request.options
     for target in targets:
         plan.require_candidates(source.kind, target, None)
+        keep_source(request, target)
     with (
         folder.opened(request.folder) as stages,
         Workers(stages, limits_of(request.timeout_seconds, request.memory_bytes)) as workers,
@@ -93,6 +95,16 @@ def run(request: Request, say: Say) -> Report:
         )
         folder.write_text(Path(report.path), RENDERINGS["json"].render(report))
     return report
+
+
+def keep_source(request: Request, target: str) -> None:
+    """Raise UsageError where the artifact of a format would take the place of the model it is made from."""
+    name = f"{request.name}{FORMATS[target].suffix}"
+    places = (request.folder / name, request.folder / folder.UNPROVEN / name)
+    if Path(request.model).resolve() in [place.resolve() for place in places]:
+        raise UsageError(
+            f"the {target} artifact would replace the model {request.model}", fix="choose another folder with --out"
+        )
 
 
 def warm(workers: Workers, source: SourceFile, targets: tuple[str, ...]) -> None:
@@ -142,6 +154,7 @@ def build_target(current: Run, target: str, baseline: Future[Baseline]) -> Built
     for candidate in plan.require_candidates(current.source.kind, target, current.facts.signature):
         current.say(f"{target}: converting with {candidate.name}")
         attempt, proof = try_candidate(current, candidate, target, baseline)
+        current.workers.require_open()
         tried.append((attempt, proof))
         current.say(f"{target}: {candidate.name}: {attempt.status.value}, {attempt.reason.splitlines()[0]}")
         # A verdict that could not be given for the source's own sake (its outputs do not vary, it fails itself) will
@@ -183,7 +196,7 @@ def convert(current: Run, candidate: Plan, label: str, stages: list[StageRun]) -
     made = None
     for step, route in enumerate(candidate.routes):
         stage = f"convert-{label}" if len(candidate.routes) == 1 else f"convert-{label}-{step + 1}"
-        out = current.workers.folder / stage / f"{current.request.name}{plan.suffix(route)}"
+        out = current.workers.folder / stage / f"{current.request.name}{FORMATS[route.gives].suffix}"
         out.unlink(missing_ok=True)
         task = Task(
             route=route.name,

@@ -66,11 +66,6 @@ def candidates(kind: str, target: str, signature: Signature | None) -> tuple[Pla
     return tuple(found)
 
 
-def suffix(route: Route) -> str:
-    """Give the suffix of the files a route writes."""
-    return FORMATS[route.gives].suffix
-
-
 def require_candidates(kind: str, target: str, signature: Signature | None) -> tuple[Plan, ...]:
     """List the plans from `kind` to `target`; raise UsageError, naming what is reachable, when there is none."""
     plans = candidates(kind, target, signature)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -237,6 +238,28 @@ class Request:
     def folder(self) -> Path:
         """Where the artifacts and the report go."""
         return Path(self.out) if self.out else Path("build") / self.name
+
+
+def check_run(seed: int, threads: tuple[int, ...], timeout_seconds: float, memory_bytes: int) -> None:
+    """Raise UsageError, naming the option, for numbers with which nothing can be run."""
+    if seed < 0:
+        raise UsageError(f"--seed {seed} is negative", fix="give 0 or more")
+    if any(count < 1 for count in threads):
+        raise UsageError(f"--threads {','.join(map(str, threads))} has a number below 1", fix="give 1, or 1,4")
+    if not timeout_seconds > 0:
+        raise UsageError(f"--timeout {timeout_seconds:g} is no time limit", fix="give seconds above zero")
+    if memory_bytes < 0:
+        raise UsageError(f"--memory-limit {memory_bytes} is negative", fix="give GiB above zero")
+
+
+def specs_from(texts: Iterable[str]) -> tuple[TensorSpec, ...]:
+    """Read the inputs a user stated; raises UsageError for one that cannot be read or is stated twice."""
+    specs = tuple(TensorSpec.parse(text) for text in texts)
+    names = [spec.name for spec in specs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"--input states {twice!r} twice", fix="state every input once")
+    return specs
 
 
 def sha256_of(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -60,25 +61,27 @@ def exits() -> Iterator[None]:
 
     2 for usage and input, 3 where nothing could be made, 130 and 143 when interrupted. Bugs keep their traceback.
     """
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    previous = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except EdgeproofError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted; nothing was left half-written", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         # Whoever read our output went away; there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
-def _terminate(number: int, _: FrameType | None) -> None:
-    print("terminated; nothing was left half-written", file=sys.stderr)
+def _stop(number: int, _: FrameType | None) -> None:
+    """End the run; once, because the next signal of an impatient user would interrupt the tidying up."""
+    for other in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(other, signal.SIG_IGN)
+    words = "interrupted" if number == signal.SIGINT else "terminated"
+    print(f"{words}; nothing was left half-written", file=sys.stderr)
     raise SystemExit(128 + number)
 
 
@@ -106,8 +109,12 @@ def threads_of(text: str) -> tuple[int, ...]:
 
 
 def memory_of(gibibytes: float | None) -> int:
-    """Turn --memory-limit into bytes; 0 stands for the default."""
-    return 0 if gibibytes is None else int(gibibytes * GIB)
+    """Turn --memory-limit into bytes; 0 stands for the default. Raises UsageError for what is no amount of memory."""
+    if gibibytes is None:
+        return 0
+    if not math.isfinite(gibibytes) or gibibytes <= 0:
+        raise UsageError(f"--memory-limit {gibibytes:g} is no amount of memory", fix="give GiB above zero, such as 8")
+    return max(1, int(gibibytes * GIB))
 
 
 def model_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -148,28 +155,14 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
 def run_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say how to run and how to answer."""
     options = (
-        click.option(
-            "--seed",
-            default=0,
-            show_default=True,
-            metavar="N",
-            type=click.IntRange(min=0),
-            help="Seed of the generated inputs.",
-        ),
+        click.option("--seed", default=0, show_default=True, metavar="N", help="Seed of the generated inputs."),
         click.option("--threads", default="1", show_default=True, metavar="N[,N]", help="Threads to time at."),
-        click.option(
-            "--timeout",
-            default=1800.0,
-            show_default=True,
-            metavar="SECONDS",
-            type=click.FloatRange(min=0, min_open=True),
-            help="Limit of each stage.",
-        ),
+        click.option("--timeout", default=1800.0, show_default=True, metavar="SECONDS", help="Limit of each stage."),
         click.option(
             "--memory-limit",
-            type=click.FloatRange(min=0, min_open=True),
+            type=float,
             metavar="GIB",
-            help="Limit of each stage's memory. [default: nine tenths of this machine's]",
+            help="Limit of each stage's memory.  [default: nine tenths of this machine's]",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the table."),
         click.option("--quiet", is_flag=True, help="No progress on stderr."),

@@ -190,6 +190,11 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def require_open(self) -> None:
+        """Raise RunStopped once the workers were closed, before anything is made of their deaths."""
+        if self._closed:
+            raise errors.RunStopped("the run was stopped")
+
     def close(self) -> None:
         """Stop every worker, and start none any more; threads that wait for one get a WorkerCrashed."""
         self._closed = True
@@ -208,7 +213,7 @@ class Workers:
         """Start the worker of `environment` unless it runs already, so that its imports overlap other work."""
         with self._lock:
             if self._closed:
-                raise errors.WorkerCrashed("the run was stopped")
+                raise errors.RunStopped("the run was stopped")
             worker = self._workers.get(environment.name)
             if worker is None or not worker.alive:
                 worker = self._workers[environment.name] = Worker(environment, self.folder)

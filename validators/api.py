@@ -13,7 +13,7 @@ from convert import folder
 from convert.errors import UnknownName
 from convert.formats import recognise
 from convert.sources import identify
-from convert.spec import Artifact, LoadOptions, Signature, TensorSpec, sha256_of
+from convert.spec import Artifact, LoadOptions, Signature, check_run, sha256_of, specs_from
 from convert.worker import Workers, limits_of
 from validators.inputs import read_user_file, specs_of
 from validators.prove import load_source, prove, run_source, time_target
@@ -62,15 +62,15 @@ def validate(
     started = time.monotonic()
     if match not in MATCHES:
         raise UnknownName.among("way to match", match, MATCHES)
+    threads = tuple(threads)
+    check_run(seed, threads, timeout_seconds, memory_bytes)
     path = Path(artifact)
     form = recognise(path)
     runtime = runtime_for(form.name)
     source = identify(Path(reference))
     specs = (input,) if isinstance(input, str) else tuple(input)
     user = read_user_file(Path(inputs)) if inputs else None
-    options = LoadOptions(
-        architecture, tuple(TensorSpec.parse(spec) for spec in specs), specs_of(user) if user else (), trust
-    )
+    options = LoadOptions(architecture, specs_from(specs), specs_of(user) if user else (), trust)
     home = Path(out) if out else path.with_name(f"{path.name}-proof")
     made = Artifact(str(path), form.name, "fp32", Signature((), ()), sha256_of(path), path.stat().st_size)
     with folder.opened(home) as stages, Workers(stages, limits_of(timeout_seconds, memory_bytes)) as workers:
@@ -84,7 +84,7 @@ def validate(
         workers.retire_all()
         attempt = proof.attempt("given", "made elsewhere", made)
         target = TargetReport(form.name, made.precision, attempt.status, attempt.reason, made, (attempt,), 0)
-        target = time_target(workers, baseline, target, proof.binding, tuple(threads), say)
+        target = time_target(workers, baseline, target, proof.binding, threads, say)
         words = ["python", "-m", "validators", str(path), "--reference", source.path]
         report = assemble(
             command=shlex.join([*words, "--match", match] if match != BY_NAME else words),

@@ -102,8 +102,6 @@ def collect(signature: Signature, seed: int, user: Mapping[str, np.ndarray] | No
     """
     import numpy as np
 
-    if seed < 0:
-        raise UsageError(f"the seed {seed} is negative", fix="give 0 or more")
     notes: list[str] = []
     cases = generate(signature, seed)
     probing = probes(signature, cases)

@@ -72,6 +72,7 @@ class Source:
     family: Family
     recognise: Callable[[Probe], str | None]
     load: Callable[[SourceFile, LoadOptions], LoadedModel]
+    has_model: bool = True  # whether the file holds the model, or only weights of an architecture
 
     @property
     def environment(self) -> Environment:
@@ -132,4 +133,10 @@ def load(file: SourceFile, options: LoadOptions) -> LoadedModel:
         LoadError: the framework cannot load it.
         UsageError: something the user must add is missing or does not fit.
     """
-    return SOURCES[file.kind].load(file, options)
+    source = SOURCES[file.kind]
+    if options.architecture and source.has_model:
+        raise UsageError(
+            f"--architecture has no meaning for {file.path}, which holds its model ({file.detail})",
+            fix="leave it out, or name a file of weights",
+        )
+    return source.load(file, options)

@@ -54,7 +54,8 @@ def build(architecture: str) -> torch.nn.Module:
         raise
     except Exception as error:
         raise LoadError(
-            f"--architecture: importing {place} failed: {type(error).__name__}: {summary(error)}"
+            f"--architecture: importing {place} failed: {type(error).__name__}: {summary(error)}",
+            fix=f"correct it until Python imports {place} by itself",
         ) from error
     factory = getattr(namespace, name, None)
     if not callable(factory):

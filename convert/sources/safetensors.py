@@ -59,4 +59,5 @@ def load(file: SourceFile, options: LoadOptions) -> LoadedModel:
     return fit(weights, file, options)
 
 
-SOURCES.register(Source("safetensors", "safetensors weights with --architecture", TORCH, recognise, load))
+TITLE = "safetensors weights with --architecture"
+SOURCES.register(Source("safetensors", TITLE, TORCH, recognise, load, has_model=False))

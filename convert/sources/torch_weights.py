@@ -92,4 +92,5 @@ def state_of(content: Any, file: SourceFile) -> dict[str, Any]:
     )
 
 
-SOURCES.register(Source("torch_weights", "PyTorch weights (.pt, .pth) with --architecture", TORCH, recognise, load))
+TITLE = "PyTorch weights (.pt, .pth) with --architecture"
+SOURCES.register(Source("torch_weights", TITLE, TORCH, recognise, load, has_model=False))

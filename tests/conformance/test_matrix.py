@@ -40,7 +40,7 @@ def test_a_sample_is_of_the_kind_it_stands_for(kind, sample, tmp_path):
 def test_a_model_of_each_framework_passes_in_every_format(converted, sample, form):
     run = converted(sample)
     (target,) = [target for target in run.report["targets"] if target["target"] == form]
-    assert (target["status"], target["reason"][:0]) == ("PASS", ""), target["reason"]
+    assert target["status"] == "PASS", target["reason"]
     artifact = run.folder / f"digits{FORMATS[form].suffix}"
     assert Path(target["artifact"]["path"]) == artifact
     assert target["artifact"]["sha256"] == sha256_of(artifact)

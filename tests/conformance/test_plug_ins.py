@@ -24,6 +24,8 @@ from validators.runtimes import RUNTIMES, reference_for, runtime_for
 FAMILIES = {source.family.name for source in SOURCES}
 REGISTRIES = (SOURCES, ROUTES, FORMATS, RUNTIMES, RENDERINGS)
 
+FAMILIES = {source.family.name for source in SOURCES}
+
 #: The function of each kind of plug-in that tells which file it comes from.
 HOMES = {"source": "load", "route": "convert", "format": "seal", "runtime": "open", "rendering": "render"}
 
@@ -157,8 +159,9 @@ def test_a_route_leads_from_what_there_is_to_what_there_is(route):
 @pytest.mark.parametrize("route", list(ROUTES), ids=lambda route: route.name)
 def test_a_route_gives_the_reason_for_its_place_and_shares_it_with_no_other(route):
     assert len(route.why.split()) >= 3
-    rivals = [r for r in ROUTES if r.gives == route.gives and set(r.takes) & set(route.takes) and r is not route]
-    assert route.rank not in [rival.rank for rival in rivals]
+    starts = [start for start in (*SOURCES.names(), *FORMATS.names()) if route.accepts(start)]
+    rivals = [rival for rival in ROUTES if rival.gives == route.gives and any(map(rival.accepts, starts))]
+    assert [rival.name for rival in rivals if rival.rank == route.rank] == [route.name]
 
 
 def test_plug_ins_that_share_a_process_agree_on_how_it_starts():

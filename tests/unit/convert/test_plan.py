@@ -10,7 +10,7 @@ from convert import plan
 from convert.errors import UnknownName, UsageError
 from convert.formats import FORMATS
 from convert.plan import candidates, require_candidates, targets
-from convert.routes import ROUTES, Route, Work, has_free_batch
+from convert.routes import Route, Work, has_free_batch
 from convert.sources import SOURCES
 from convert.spec import Signature, TensorSpec
 from convert.worker import Environment
@@ -160,8 +160,3 @@ def test_the_real_routes_make_plans_without_gaps_or_detours(kind, target):
 def test_the_real_candidates_come_shortest_first_and_then_by_rank(kind, target):
     found = [(len(c.routes), [step.rank for step in c.routes]) for c in candidates(kind, target, None)]
     assert found == sorted(found)
-
-
-def test_every_suffix_a_plan_writes_is_its_formats():
-    for each in ROUTES:
-        assert plan.suffix(each) == FORMATS[each.gives].suffix

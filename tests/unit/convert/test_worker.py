@@ -243,7 +243,7 @@ def test_closing_ends_every_process_also_one_that_is_busy(workers, tmp_path):
 
 def test_a_run_that_was_stopped_starts_nothing_any_more(workers):
     workers.close()
-    with pytest.raises(errors.WorkerCrashed, match="stopped"):
+    with pytest.raises(errors.RunStopped, match="stopped"):
         run(workers, worker_jobs.echo)
 
 
