@@ -36,6 +36,7 @@ def rows(name: str, folder: Path) -> list[dict[str, Any]]:
     except Exception as error:  # noqa: BLE001  the table goes on with the next model
         return [{"model": name, "format": "*", "status": "ERROR", "reason": f"{type(error).__name__}: {error}"}]
     found = []
+    free = report.model.signature.free
     for target in report.targets:
         outputs = [o for a in target.attempts if a.parity for o in a.parity.outputs]
         found.append(
@@ -49,6 +50,7 @@ def rows(name: str, folder: Path) -> list[dict[str, Any]]:
                 "seconds": round(sum(s.seconds for a in target.attempts for s in a.stages), 1),
                 "run_seconds": round(report.seconds, 1),
                 "build_seconds": round(built, 1),
+                "lost": [n for n in free if target.artifact and n not in target.artifact.signature.free],
                 "oracle": report.reference.oracle,
                 "reason": target.reason,
                 "attempts": [(a.plan, a.status.name, a.reached.value, a.reason) for a in target.attempts],
@@ -70,7 +72,8 @@ def main() -> None:
                 sqnr = "-" if row.get("sqnr_db") is None else f"{row['sqnr_db']:.0f}"
                 print(
                     f"{row['model']:34} {row['format']:12} {row['status']:8} {row.get('route', '-'):24} {ratio:>8} "
-                    f"{sqnr:>5} {row.get('seconds', 0):>6} {row['reason'].splitlines()[0][:150]}",
+                    f"{sqnr:>5} {row.get('seconds', 0):>6} "
+                    f"{','.join(row.get('lost', [])) or '-':12} {row['reason'].splitlines()[0][:150]}",
                     flush=True,
                 )
 
