@@ -124,7 +124,6 @@ def test_a_value_that_makes_no_sense_is_a_usage_error_that_names_the_option(comm
 INPUTS = {
     "an array the model does not know": ({"picture": np.zeros((4, 1, 8, 8), "float32")}, "picture"),
     "another dtype": ({"image": np.zeros((4, 1, 8, 8), "float64")}, "float64, expected float32"),
-    "another shape": ({"image": np.zeros((4, 8, 8, 1), "float32")}, "[batch,1,8,8]"),
     "not a number": ({"image": np.full((4, 1, 8, 8), np.nan, "float32")}, "NaN"),
 }
 

@@ -134,7 +134,9 @@ READERS = {
 }
 
 
-@pytest.mark.parametrize("words", READERS.values(), ids=READERS.keys())
+@pytest.mark.parametrize(
+    "words", [READERS["inspect"], pytest.param(READERS["convert"], marks=pytest.mark.slow)], ids=READERS.keys()
+)
 def test_a_reader_that_goes_away_is_no_bug(samples, tmp_path, words):
     line = [sys.executable, "-m", "convert", samples / "digits.pt", *words]
     ran = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
@@ -158,12 +160,6 @@ def test_an_answer_that_cannot_be_written_is_an_error_and_no_bug(samples, tmp_pa
     assert ran.returncode != 0
     assert "Traceback" not in ran.stderr
     assert "Exception ignored" not in ran.stderr
-
-
-def test_a_converter_that_hangs_is_stopped_at_the_time_limit(command, refused, weights, architecture):
-    hanging = architecture("def __init__(self):\n    import time\n    time.sleep(600)")
-    ran = command(*weights, hanging, "--to", "torchscript", "--timeout", "3", timeout=60)
-    refused(ran, 3, "did not finish within 3 s", "--timeout")
 
 
 def test_the_python_api_returns_the_report_the_command_writes(converted):

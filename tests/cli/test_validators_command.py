@@ -66,6 +66,7 @@ def test_an_artifact_with_names_of_its_own_passes_by_position(validate, converte
         assert words in ran.stdout
 
 
+@pytest.mark.slow
 def test_a_torchscript_file_without_a_signature_is_judged_too(validate, unsigned, samples):
     ran = validate(unsigned, "--reference", samples / "digits.pt", "--match", "position", "--json")
     assert ran.returncode == 0, ran.stderr

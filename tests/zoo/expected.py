@@ -14,39 +14,25 @@ class Failure:
 
 
 FREE_LENGTH = Failure("free (litert-torch#685", "litert-torch holds no free dimension but the batch (#685, #711)")
-SIZES_BAKED = Failure("artifact fails on case", "a trace of an exported graph records aten.sym_size as constants")
 LOOP = Failure("TS2EPConverter failed for node prim::Loop", "PyTorch turns no such loop into a graph")
 UNKNOWN_CLASS = Failure("cannot load the ExportedProgram", "it returns a class of transformers, which nobody imported")
 KERAS_RESIZE = Failure(
     "OperatorNotAllowedInGraphError", "Keras compares the size of a resize in Python, free or not (keras#22079)"
 )
-ONE_CASE = Failure(
-    "vacuous", "one saturated case (large-1) holds all of the source's noise; the other 36 vary and agree"
-)
 
 #: By model and format. A cell that passes although it is here fails its test: take it out.
 FAILURES = {
-    ("keras/app_efficientnetb0", "tflite"): ONE_CASE,
-    ("keras/app_efficientnetb0", "onnx"): ONE_CASE,
-    ("keras/app_efficientnetb0", "torchscript"): ONE_CASE,
-    ("keras/hand_argmax", "onnx"): Failure(
-        "top_k is int64", "tf2onnx has no Bitcast, which keras.ops.argmax holds; Keras on PyTorch answers in int64"
-    ),
-    ("keras/hand_argmax", "torchscript"): Failure("top_k is int64", "Keras on PyTorch gives int64 for int32"),
     ("keras/hand_gru_free_length", "torchscript"): Failure(
         "times what its source does", "a trace unrolls the recurrence at the example's length"
     ),
     ("keras/hand_unet", "tflite"): KERAS_RESIZE,
     ("torch/hand_masked", "tflite"): FREE_LENGTH,
     ("torch/hand_block", "tflite"): FREE_LENGTH,
-    ("torch/hand_block", "torchscript"): SIZES_BAKED,
     ("torch/hand_segmenter", "tflite"): FREE_LENGTH,
     ("torch/hand_decoder", "tflite"): Failure(
         "failed to legalize operation",
         "litert-torch takes a transposed convolution's padding as SAME or VALID only (#316)",
     ),
-    ("torch/hand_warp", "tflite"): Failure("Can't detach views in-place", "litert-torch fails on aten.detach_"),
-    ("torch/hand_warp", "torchscript"): SIZES_BAKED,
     ("torch/hand_recommender", "tflite"): Failure("_embedding_bag_forward_only", "litert-torch has no embedding bag"),
     ("torch/hand_branching", "tflite"): LOOP,
     ("torch/hand_branching", "onnx"): LOOP,
@@ -66,11 +52,12 @@ FIXED = {
     # litert-torch lowers three-dimensional pooling to a loop whose body holds the batch.
     ("keras/hand_conv3d", "tflite"): ("batch",),
     ("torch/hand_video", "tflite"): ("batch",),
-    # The batch is the size of a SLICE.
-    ("torch/hand_bigru", "tflite"): ("batch",),
+    # The rows of a gather are numbered: a constant whose rows differ, as long as the batch.
     ("torch/hand_ops", "tflite"): ("batch",),
     # The batch is the shape of a BROADCAST_TO.
     ("torch/hand_super_resolution", "tflite"): ("batch",),
+    # The same, and the grid sample and the attention mask number the rows: a constant whose rows differ.
+    ("torch/hand_warp", "tflite"): ("batch",),
     ("torch/hf_bert", "tflite"): ("batch",),
     ("torch/hf_gpt2", "tflite"): ("batch",),
 }

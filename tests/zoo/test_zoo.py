@@ -47,7 +47,7 @@ def report_of(name: str, folder: Path) -> Report:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     arguments = json.loads(done.stdout.splitlines()[-1])
-    return convert(**arguments, to=FORMATS, out=folder / "out" / name, timeout_seconds=STAGE_SECONDS)
+    return convert(**arguments, to=FORMATS, out=folder / "out" / name, threads=(), timeout_seconds=STAGE_SECONDS)
 
 
 def target_of(name: str, form: str, folder: Path) -> TargetReport:
