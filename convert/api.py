@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from convert.errors import UsageError
 from convert.formats import FORMATS
 from convert.plan import Plan
 from convert.sources import identify
-from convert.spec import LoadOptions, ModelFacts, Request, SourceFile, check_run, specs_from
+from convert.spec import LoadOptions, ModelFacts, Request, SourceFile, check_run, command_line, specs_from
 from convert.worker import Workers, limits_of
 from validators.inputs import read_user_file, specs_of
 from validators.prove import load_source
@@ -83,30 +82,22 @@ def convert(
         threads=threads,
         timeout_seconds=timeout_seconds,
         memory_bytes=memory_bytes,
-        command=command(str(model), targets, specs, architecture, str(inputs), str(out), seed, trust=trust),
+        command=command_line(
+            "convert",
+            str(model),
+            [
+                ("to", ",".join(targets)),
+                ("architecture", architecture),
+                *(("input", spec) for spec in specs),
+                ("inputs", str(inputs)),
+                ("out", str(out)),
+                ("seed", str(seed or "")),
+                ("threads", ",".join(map(str, threads)) if threads != (1,) else ""),
+                ("trust", trust),
+            ],
+        ),
     )
     return pipeline.run(request, say)
-
-
-def command(
-    model: str,
-    targets: tuple[str, ...],
-    specs: tuple[str, ...],
-    architecture: str,
-    inputs: str,
-    out: str,
-    seed: int,
-    *,
-    trust: bool,
-) -> str:
-    """Give the command line that repeats a run."""
-    words = ["python", "-m", "convert", model, "--to", ",".join(targets)]
-    for option, value in (("--architecture", architecture), ("--inputs", inputs), ("--out", out)):
-        words += [option, value] if value else []
-    for spec in specs:
-        words += ["--input", spec]
-    words += ["--seed", str(seed)] if seed else []
-    return shlex.join([*words, "--trust"] if trust else words)
 
 
 @dataclass(frozen=True, slots=True)

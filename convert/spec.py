@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -260,6 +261,15 @@ def specs_from(texts: Iterable[str]) -> tuple[TensorSpec, ...]:
     if twice is not None:
         raise UsageError(f"--input states {twice!r} twice", fix="state every input once")
     return specs
+
+
+def command_line(program: str, subject: str, options: Iterable[tuple[str, str | bool]]) -> str:
+    """Give the command line that repeats a run: options with an empty value are left out, True stands for a flag."""
+    words = ["python", "-m", program, subject]
+    for name, value in options:
+        if value:
+            words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return shlex.join(words)
 
 
 def sha256_of(path: Path) -> str:

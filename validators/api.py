@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,7 +12,7 @@ from convert import folder
 from convert.errors import UnknownName
 from convert.formats import recognise
 from convert.sources import identify
-from convert.spec import Artifact, LoadOptions, Signature, check_run, sha256_of, specs_from
+from convert.spec import Artifact, LoadOptions, Signature, check_run, command_line, sha256_of, specs_from
 from convert.worker import Workers, limits_of
 from validators.inputs import read_user_file, specs_of
 from validators.prove import load_source, prove, run_source, time_target
@@ -85,9 +84,22 @@ def validate(
         attempt = proof.attempt("given", "made elsewhere", made)
         target = TargetReport(form.name, made.precision, attempt.status, attempt.reason, made, (attempt,), 0)
         target = time_target(workers, baseline, target, proof.binding, threads, say)
-        words = ["python", "-m", "validators", str(path), "--reference", source.path]
         report = assemble(
-            command=shlex.join([*words, "--match", match] if match != BY_NAME else words),
+            command=command_line(
+                "validators",
+                str(path),
+                [
+                    ("reference", source.path),
+                    ("match", match if match != BY_NAME else ""),
+                    ("architecture", architecture),
+                    *(("input", spec) for spec in specs),
+                    ("inputs", str(inputs)),
+                    ("out", str(out)),
+                    ("seed", str(seed or "")),
+                    ("threads", ",".join(map(str, threads)) if threads != (1,) else ""),
+                    ("trust", trust),
+                ],
+            ),
             started=started,
             source=source,
             model=facts,

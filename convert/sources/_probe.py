@@ -62,6 +62,20 @@ class Probe:
                 f"{name} in {self.path} cannot be read: {error}", fix="copy or download the file again"
             ) from error
 
+    def verify(self) -> None:
+        """Raise UnknownSource where a member of the archive is not what its checksum says."""
+        if not self.is_zip:
+            return
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                damaged = archive.testzip()
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+            raise truncated(self.path) from error
+        if damaged is not None:
+            raise UnknownSource(
+                f"{self.path} is damaged: {damaged} does not match its checksum", fix="copy or download the file again"
+            )
+
     def looks_like(self) -> str:
         """Describe a file that no source recognised."""
         if self.is_folder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 
+_RAW = re.compile(r"data/(weights|constants)/(weight|tensor)_\d+")
 _PLAIN_MEMBERS = ("archive_format", "archive_version", "byteorder", "version")
 
 
@@ -125,7 +127,6 @@ def hidden_code(seen: Probe) -> str:
             pickled |= {entry.path_name for entry in config.config.values() if entry.use_pickle}
     for name in seen.members:
         member = name.removeprefix(f"{seen.root}/")
-        base = member.rpartition("/")[2]
         content = seen.read(name)
         marked = any(member.endswith(f"/{path}") for path in pickled)
         if content.startswith(b"PK"):
@@ -134,7 +135,7 @@ def hidden_code(seen: Probe) -> str:
                 return f"{member} imports {found}"
         elif marked:
             return f"{member} is a pickle"
-        elif content and not (_is_text(member, content) or base.startswith(("weight_", "tensor_"))):
+        elif content and not (_is_text(member, content) or _RAW.fullmatch(member)):
             return f"{member} is no plain tensor"
     return ""
 

@@ -86,12 +86,17 @@ def test_an_artifact_is_replaced_by_one_that_passes_and_equal_runs_give_equal_by
 def test_an_artifact_is_kept_when_the_new_one_does_not_pass(command, weights, architecture, tmp_path, finished):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "digits_weights.pt").write_text("what was there before")
-    ran = command(*weights, architecture(WRONG), "--to", "torchscript", "--out", "out", "--quiet", "--json")
+    ran = command(
+        *weights, architecture(WRONG), "--to", "torchscript", "--out", "out", "--quiet", "--json", "--threads", "1,2"
+    )
     assert ran.returncode == 1
     assert ran.stderr == "", "--quiet"
     assert (tmp_path / "out" / "digits_weights.pt").read_text() == "what was there before"
     assert finished(tmp_path / "out") == ["digits_weights.pt", "report.json", "unproven/digits_weights.pt"]
-    (target,) = json.loads(ran.stdout)["targets"]
+    report = json.loads(ran.stdout)
+    said = ("--to torchscript", "net.py:Net", "--out out", "--input 'image:float32[batch,1,8,8]'", "--threads 1,2")
+    assert [words for words in said if words not in report["command"]] == [], "the command repeats this run"
+    (target,) = report["targets"]
     assert target["status"] == "FAIL"
     assert target["artifact"]["path"] == "out/unproven/digits_weights.pt"
     assert [(attempt["plan"], attempt["reached"]) for attempt in target["attempts"]] == [

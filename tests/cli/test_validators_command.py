@@ -38,13 +38,15 @@ def test_an_artifact_made_before_passes_and_is_only_read(validate, converted, sa
     artifact = tmp_path / "theirs.tflite"
     artifact.write_bytes((converted("digits.pt").folder / "digits.tflite").read_bytes())
     before = artifact.stat()
-    ran = validate(artifact, "--reference", samples / "digits.pt", "--json", "--quiet")
+    ran = validate(artifact, "--reference", samples / "digits.pt", "--seed", "3", "--json", "--quiet")
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
     report = json.loads(ran.stdout)
     (target,) = report["targets"]
     assert (target["target"], target["status"]) == ("tflite", "PASS")
     assert target["latency"]
+    assert report["command"].split()[:3] == ["python", "-m", "validators"]
+    assert "--seed 3" in report["command"], "the command repeats this run"
     assert artifact.stat().st_mtime_ns == before.st_mtime_ns
     assert finished(tmp_path / "theirs.tflite-proof") == ["report.json"]
     assert json.loads((tmp_path / "theirs.tflite-proof" / "report.json").read_text()) == report
