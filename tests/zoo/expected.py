@@ -56,6 +56,7 @@ FIXED = {
     ("torch/hand_ops", "tflite"): ("batch",),
     # The batch is the shape of a BROADCAST_TO.
     ("torch/hand_super_resolution", "tflite"): ("batch",),
+    ("torch/timm_vit_tiny", "tflite"): ("batch",),
     # The same, and the grid sample and the attention mask number the rows: a constant whose rows differ.
     ("torch/hand_warp", "tflite"): ("batch",),
     ("torch/hf_bert", "tflite"): ("batch",),

@@ -32,26 +32,6 @@ def app_efficientnetb0() -> keras.Model:
     return app("EfficientNetB0", 64)
 
 
-def app_resnet50() -> keras.Model:
-    return app("ResNet50", 64)
-
-
-def app_densenet121() -> keras.Model:
-    return app("DenseNet121", 64)
-
-
-def app_xception() -> keras.Model:
-    return app("Xception", 96)
-
-
-def app_nasnetmobile() -> keras.Model:
-    return app("NASNetMobile", 64)
-
-
-def app_convnexttiny() -> keras.Model:
-    return app("ConvNeXtTiny", 64)
-
-
 def hand_lstm() -> keras.Model:
     return sequence([layers.LSTM(12, return_sequences=True), layers.LSTM(8), layers.Dense(4)], 10)
 

@@ -323,16 +323,8 @@ def timm_vit_tiny() -> nn.Module:
     return timm_model("vit_tiny_patch16_224", 64, img_size=64)
 
 
-def timm_levit() -> nn.Module:
-    return timm_model("levit_128s", 224)
-
-
 def timm_regnet() -> nn.Module:
     return timm_model("regnety_002", 64)
-
-
-def timm_swin() -> nn.Module:
-    return timm_model("swin_tiny_patch4_window7_224", 56, img_size=56, depths=(1, 1, 2, 1), embed_dim=48)
 
 
 SMALL_TEXT = {"vocab_size": 120, "max_position_embeddings": 64}
