@@ -9,7 +9,16 @@ import click
 from click.core import ParameterSource
 
 from convert.errors import UsageError
-from convert.terminal import Talk, exits, memory_of, model_options, require_own_validators, run_options, threads_of
+from convert.terminal import (
+    Talk,
+    deliver,
+    exits,
+    memory_of,
+    model_options,
+    require_own_validators,
+    run_options,
+    threads_of,
+)
 
 if TYPE_CHECKING:
     from convert import api
@@ -96,8 +105,7 @@ def main(
             )
         from validators.reports import RENDERINGS
 
-        sys.stdout.write(RENDERINGS["json" if as_json else "terminal"].render(report))
-        sys.stdout.flush()
+        deliver(RENDERINGS["json" if as_json else "terminal"].render(report))
         sys.exit(report.exit_code)
 
 
@@ -118,14 +126,17 @@ def show(inspected: api.Inspected, *, as_json: bool) -> None:
     routes = {form: [candidate.name for candidate in plans] for form, plans in inspected.routes}
     if as_json:
         answer = {"source": source, "model": model, "routes": routes}
-        print(msgspec.json.format(msgspec.json.encode(answer)).decode())
+        deliver(msgspec.json.format(msgspec.json.encode(answer)).decode() + "\n")
         return
-    print(f"{source.path}: {source.detail} (kind {source.kind}, {source.file_bytes:,} bytes, sha256 {source.sha256})")
-    print(f"parameters: {model.parameters:,}")
-    for side, specs in (("input", model.signature.inputs), ("output", model.signature.outputs)):
-        for spec in specs:
-            print(f"{side}: {spec}")
-    for form, names in routes.items():
-        print(f"{form}: {', then if that fails '.join(names) if names else 'no route yet'}")
-    for note in model.notes:
-        print(f"note: {note}")
+    lines = [
+        f"{source.path}: {source.detail} (kind {source.kind}, {source.file_bytes:,} bytes, sha256 {source.sha256})",
+        f"parameters: {model.parameters:,}",
+        *(f"input: {spec}" for spec in model.signature.inputs),
+        *(f"output: {spec}" for spec in model.signature.outputs),
+        *(
+            f"{form}: {', then if that fails '.join(names) if names else 'no route yet'}"
+            for form, names in routes.items()
+        ),
+        *(f"note: {note}" for note in model.notes),
+    ]
+    deliver("\n".join(lines) + "\n")

@@ -52,7 +52,8 @@ def candidates(kind: str, target: str, signature: Signature | None) -> tuple[Pla
     def extend(chain: tuple[Route, ...], at: str) -> None:
         for route in ROUTES:
             # A detour to a route that could be taken at once, or back to a format already passed, adds nothing.
-            detour = chain and (route.accepts(kind) or any(route.gives in (step.gives, *step.takes) for step in chain))
+            passed = {kind, *(step.gives for step in chain)}
+            detour = chain and (route.accepts(kind) or route.gives in passed)
             if not route.accepts(at) or detour or (signature is not None and not route.applies(signature)):
                 continue
             longer = (*chain, route)

@@ -85,6 +85,22 @@ def _stop(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+def deliver(text: str) -> None:
+    """Write a command's answer to stdout; raises UsageError where there is none or it takes no more."""
+    fix = "give it a place to go"
+    if sys.stdout is None:
+        raise UsageError("the answer cannot be written: stdout is closed", fix=fix)
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is still buffered would fail again when the interpreter ends.
+        sys.stdout = None
+        raise UsageError(f"the answer cannot be written to stdout: {error.strerror}", fix=fix) from error
+
+
 def require_own_validators() -> None:
     """Raise UsageError when the `validators` that Python finds is another package of that name, not ours."""
     import validators

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from convert.terminal import Talk, exits, memory_of, model_options, run_options, threads_of
+from convert.terminal import Talk, deliver, exits, memory_of, model_options, run_options, threads_of
 
 EPILOG = """\b
 Exit codes: 0 every check passed; 1 a check failed or could not run; 2 usage or input; 3 the reference cannot be
@@ -73,6 +73,5 @@ def main(
                 memory_bytes=memory_of(memory_limit),
                 say=say,
             )
-        sys.stdout.write(RENDERINGS["json" if as_json else "terminal"].render(report))
-        sys.stdout.flush()
+        deliver(RENDERINGS["json" if as_json else "terminal"].render(report))
         sys.exit(report.exit_code)

@@ -15,6 +15,7 @@ from convert.errors import UnknownSource
 HEAD_BYTES = 4096
 #: An archive that unpacks to more than this many times its size is taken for a bomb; real weights hardly compress.
 BOMB_RATIO = 200
+WHOLE = 1 << 40  # bytes: no limit for a member that must be looked at to its end
 BOMB_BYTES = 1 << 30
 
 _OTHER_FORMATS = (

@@ -16,7 +16,7 @@ import msgspec
 
 from convert.errors import LoadError, MissingInputs, UsageError
 from convert.sources._measure import agreed, example, measure, trial_sizes
-from convert.sources._probe import Probe
+from convert.sources._probe import WHOLE, Probe
 from convert.spec import BATCH, SIGNATURE_FILE, LoadOptions, ModelFacts, Promise, Signature, TensorSpec
 from convert.worker import summary
 
@@ -124,7 +124,7 @@ def refuse_side_effects(seen: Probe, *, trust: bool) -> None:
         return
     for member in seen.members:
         if member.endswith(".py"):
-            found = _SIDE_EFFECT.search(seen.read(member).decode(errors="replace"))
+            found = _SIDE_EFFECT.search(seen.read(member, WHOLE).decode(errors="replace"))
             if found:
                 raise UsageError(
                     f"{seen.path} reaches the file system: its code calls {found[0].rstrip('(')}",

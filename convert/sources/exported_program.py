@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import zipfile
 import zlib
@@ -13,7 +14,7 @@ import msgspec
 
 from convert.errors import LoadError, UsageError
 from convert.sources import SOURCES, TORCH, LoadedModel, Probe, Source
-from convert.sources._probe import foreign_globals, probe
+from convert.sources._probe import WHOLE, foreign_globals, probe
 from convert.sources._torch import loaded, module_of, read_promise
 from convert.spec import BATCH, Dim, LoadOptions, Promise, SourceFile, TensorSpec
 from convert.worker import summary
@@ -46,6 +47,9 @@ def load(file: SourceFile, options: LoadOptions) -> LoadedModel:
             f"{file.path} would run code when read: {code}",
             fix="export it again without custom objects, or add --trust when you know who made it",
         )
+    if not options.trust:
+        # PyTorch answers a failed weights-only load of some members with one that runs code.
+        os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     try:
         program = torch.export.load(file.path)
     except Exception as error:
@@ -127,15 +131,17 @@ def hidden_code(seen: Probe) -> str:
             pickled |= {entry.path_name for entry in config.config.values() if entry.use_pickle}
     for name in seen.members:
         member = name.removeprefix(f"{seen.root}/")
-        content = seen.read(name)
         marked = any(member.endswith(f"/{path}") for path in pickled)
+        if _RAW.fullmatch(member) and not marked:
+            continue  # read as bytes, whatever they are
+        content = seen.read(name, WHOLE)
         if content.startswith(b"PK"):
             found = _foreign_in(content)
             if found:
                 return f"{member} imports {found}"
         elif marked:
             return f"{member} is a pickle"
-        elif content and not (_is_text(member, content) or _RAW.fullmatch(member)):
+        elif content and not _is_text(member, content):
             return f"{member} is no plain tensor"
     return ""
 
