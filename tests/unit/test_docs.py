@@ -53,4 +53,4 @@ def test_every_link_in_the_documents_leads_somewhere():
 def test_a_sample_holds_no_path_of_the_machine_it_was_made_on(sample):
     with zipfile.ZipFile(sample) as archive:
         for name in archive.namelist():
-            assert not re.search(rb"site-packages|/root/|/home/|/usr/", archive.read(name)), name
+            assert not re.search(rb"site-packages|/(root|home|usr)/", archive.read(name)), name
