@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convert.errors import LoadError, UsageError
+from convert.errors import LoadError, MissingExtra, UsageError
 from convert.sources._torch import loaded
 from convert.spec import LoadOptions, SourceFile
 from convert.worker import summary
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from convert.sources import LoadedModel
 
 FORM = "package.module:callable or path/file.py:callable"
+#: Packages that a LightningModule's file imports.
+LIGHTNING = ("lightning", "pytorch_lightning", "lightning_fabric")
+
 KEYS_SHOWN = 5  # of missing or unexpected keys, in an error
 
 
@@ -33,19 +36,53 @@ def require(options: LoadOptions, file: SourceFile, keys: list[str]) -> None:
         )
 
 
-def build(architecture: str) -> torch.nn.Module:
+#: Chooses the keyword arguments that a callable is built with.
+Keywords = Callable[[Callable[..., Any]], Mapping[str, Any]]
+
+
+def without_arguments(_: Callable[..., Any]) -> Mapping[str, Any]:
+    """Build with no arguments."""
+    return {}
+
+
+def build(architecture: str, keywords: Keywords = without_arguments) -> torch.nn.Module:
     """Import the callable that `architecture` names and call it for the module.
 
     Raises UsageError where it cannot be found, LoadError where it fails or returns no module.
     """
     import torch
 
+    factory, name = find(architecture)
+    given = keywords(factory)
+    try:
+        module = factory(**given)
+    except Exception as error:
+        shown = ", ".join(f"{key}=..." for key in given)
+        raise LoadError(
+            f"--architecture: {name}({shown}) failed: {type(error).__name__}: {summary(error)}",
+            fix="name a function without required arguments that builds the model",
+        ) from error
+    if not isinstance(module, torch.nn.Module):
+        raise LoadError(
+            f"--architecture: {name}() returned a {type(module).__name__}, not a torch.nn.Module",
+            fix="name a class or function that returns the module",
+        )
+    return module
+
+
+def find(architecture: str) -> tuple[Callable[..., Any], str]:
+    """Import the callable that `architecture` names; gives it with its name."""
     place, _, name = architecture.rpartition(":")
     if not place or not name:
         raise UsageError(f"cannot read --architecture {architecture!r}", fix=f"write it as {FORM}")
     try:
         namespace = _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except ModuleNotFoundError as error:
+        if error.name in LIGHTNING:
+            raise MissingExtra(
+                f"--architecture: {place} imports {error.name!r}, which is not installed",
+                fix=f"pip install {error.name}; or name a file that builds the plain torch.nn.Module within",
+            ) from error
         raise UsageError(
             f"--architecture: there is no module {error.name!r}",
             fix="run from the folder it lives in, install it, or name the file: path/file.py:callable",
@@ -63,28 +100,28 @@ def build(architecture: str) -> torch.nn.Module:
         raise UsageError(
             f"--architecture: {place} has no callable {name!r}", fix=f"it has: {', '.join(offered[:12]) or 'none'}"
         )
-    try:
-        module = factory()
-    except Exception as error:
-        raise LoadError(
-            f"--architecture: {name}() failed: {type(error).__name__}: {summary(error)}",
-            fix="name a function without required arguments that builds the model",
-        ) from error
-    if not isinstance(module, torch.nn.Module):
-        raise LoadError(
-            f"--architecture: {name}() returned a {type(module).__name__}, not a torch.nn.Module",
-            fix="name a class or function that returns the module",
-        )
-    return module
+    return factory, name
 
 
-def fit(weights: Mapping[str, Any], file: SourceFile, options: LoadOptions) -> LoadedModel:
+def fit(
+    weights: Mapping[str, Any],
+    file: SourceFile,
+    options: LoadOptions,
+    *,
+    keywords: Keywords = without_arguments,
+    notes: list[str] | None = None,
+    partly: bool = False,
+) -> LoadedModel:
     """Build the architecture, load all of `weights` into it, and finish loading.
 
-    Raises LoadError, naming keys and shapes, where the two do not belong together.
+    A prefix that one side has on all its keys and the other lacks is passed over. With `partly` the architecture may be
+    a part of what was trained: weights beside its prefix are left out. What was done is added to `notes`. Raises
+    LoadError, naming keys and shapes, where the two do not belong together.
     """
-    module = build(options.architecture)
+    said = [] if notes is None else notes
+    module = build(options.architecture, keywords)
     expected = module.state_dict()
+    weights = renamed(weights, list(expected), said, partly=partly)
     problems = []
     for title, keys in (
         ("missing in the file", [key for key in expected if key not in weights]),
@@ -104,7 +141,33 @@ def fit(weights: Mapping[str, Any], file: SourceFile, options: LoadOptions) -> L
             fix="name the architecture these weights were trained with, built with the same sizes",
         )
     module.load_state_dict(dict(weights))
-    return loaded(module.eval(), options, None)
+    return loaded(module.eval(), options, None, tuple(said))
+
+
+def renamed(weights: Mapping[str, Any], expected: list[str], said: list[str], *, partly: bool) -> Mapping[str, Any]:
+    """Take a prefix off all keys that the architecture lacks, or add one that it has; where none fits, change nothing.
+
+    Wrappers add them: a Lightning module the name it holds the network by, `torch.compile` and DataParallel their own.
+    """
+    if not expected or set(expected) <= set(weights):
+        return weights
+    first = expected[0]
+    for prefix in [key.removesuffix(first) for key in weights if key.endswith(f".{first}")]:
+        inside = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        outside = [key for key in weights if not key.startswith(prefix)]
+        if set(expected) <= set(inside) and (partly or not outside):
+            said.append(f"the prefix {prefix!r} of the weights' names was taken off")
+            if outside:
+                more = f" and {len(outside) - KEYS_SHOWN} more" if len(outside) > KEYS_SHOWN else ""
+                said.append(f"weights beside it were left out: {', '.join(outside[:KEYS_SHOWN])}{more}")
+            return inside
+    for key in weights:
+        for prefix in [name.removesuffix(key) for name in expected if name.endswith(f".{key}")]:
+            if set(expected) <= {f"{prefix}{name}" for name in weights}:
+                said.append(f"the architecture's prefix {prefix!r} was added to the weights' names")
+                return {f"{prefix}{name}": value for name, value in weights.items()}
+        break
+    return weights
 
 
 def _import_file(path: Path) -> Any:

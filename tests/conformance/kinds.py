@@ -21,6 +21,13 @@ model.load_state_dict(torch.load(sys.argv[1]))
 torch.save(model.eval(), sys.argv[2])
 """
 
+#: Lightning is not needed to write what it writes.
+LIGHTNING = """
+import sys, torch
+weights = {f"model.{name}": tensor for name, tensor in torch.load(sys.argv[1]).items()}
+torch.save({"pytorch-lightning_version": "2.5.0", "state_dict": weights, "hyper_parameters": {}}, sys.argv[2])
+"""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -28,15 +35,15 @@ class Sample:
 
     file: str
     options: dict[str, Any] = field(default_factory=dict)
-    pickled: bool = False  # made from the sample's weights when asked for
+    script: str = ""  # that makes it from the sample's weights when asked for
 
     def path(self, folder: Path) -> Path:
         """Give the model file, which is made in `folder` where it is not committed."""
-        if not self.pickled:
+        if not self.script:
             return SAMPLES / self.file
-        made = folder / "pickled.pt"
+        made = folder / "made.pt"
         subprocess.run(
-            [sys.executable, "-c", PICKLE, SAMPLES / self.file, made],
+            [sys.executable, "-c", self.script, SAMPLES / self.file, made],
             env={**os.environ, "PYTHONPATH": str(SAMPLES)},
             check=True,
         )
@@ -49,6 +56,7 @@ SAMPLE_OF = {
     "torchscript": Sample("digits.pt"),
     "exported_program": Sample("digits.pt2"),
     "torch_weights": Sample("digits_weights.pt", WEIGHTS),
+    "lightning": Sample("digits_weights.pt", WEIGHTS, script=LIGHTNING),
     "safetensors": Sample("digits_weights.safetensors", WEIGHTS),
-    "torch_pickle": Sample("digits_weights.pt", {"trust": True, "input": WEIGHTS["input"]}, pickled=True),
+    "torch_pickle": Sample("digits_weights.pt", {"trust": True, "input": WEIGHTS["input"]}, script=PICKLE),
 }
