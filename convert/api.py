@@ -8,11 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convert import pipeline, plan
-from convert.errors import UsageError
+from convert.errors import UnknownName, UsageError
 from convert.formats import FORMATS
-from convert.plan import Plan
+from convert.plan import Plan, Wish
 from convert.sources import identify
-from convert.spec import LoadOptions, ModelFacts, Request, SourceFile, check_run, command_line, specs_from
+from convert.spec import (
+    FOREIGN,
+    KEEP,
+    LAYOUTS,
+    LoadOptions,
+    ModelFacts,
+    Request,
+    SourceFile,
+    check_run,
+    command_line,
+    sizes_from,
+    specs_from,
+)
 from convert.worker import Workers, limits_of
 from validators.inputs import read_user_file, specs_of
 from validators.prove import load_source
@@ -25,6 +37,13 @@ def names_of(value: Names) -> tuple[str, ...]:
     """Split `a,b` or take the items of an iterable."""
     parts = value.split(",") if isinstance(value, str) else list(value)
     return tuple(name.strip() for name in parts if name.strip())
+
+
+def one_of(noun: str, name: str, known: Iterable[str]) -> str:
+    """Give `name` where it is known; raises UnknownName, with the nearest known one, where not."""
+    if name not in (known := tuple(known)):
+        raise UnknownName.among(noun, name, known)
+    return name
 
 
 def convert(
@@ -40,6 +59,12 @@ def convert(
     seed: int = 0,
     timeout_seconds: float = Request.timeout_seconds,
     memory_bytes: int = 0,
+    signature: str = "",
+    fix: Names = (),
+    layout: str = KEEP,
+    race: bool = False,
+    via: str = "",
+    allow: Names = (),
     say: pipeline.Say = lambda _: None,
 ) -> Report:
     """Convert a model file to one or more formats and prove each artifact.
@@ -56,6 +81,12 @@ def convert(
         seed: of the generated inputs.
         timeout_seconds: limit of each stage.
         memory_bytes: limit of each stage's resident memory; 0 for nine tenths of the machine's.
+        signature: which signature, of a model file that holds several.
+        fix: sizes for free dimensions, such as `"batch=1"`, one or an iterable.
+        layout: of image inputs in TFLite files: `"nhwc"`, `"nchw"`, or `"keep"` for the source's.
+        race: build and prove every candidate and keep the fastest, rather than the first that passes.
+        via: name of the candidate to take, or of a route that it must take.
+        allow: kinds of operators a stock runtime lacks to accept: `"flex"`, `"custom"`.
         say: called with a line of text when a stage begins or ends.
 
     Returns:
@@ -76,12 +107,18 @@ def convert(
         model=str(model),
         targets=targets,
         out=str(out),
-        options=LoadOptions(architecture, specs_from(specs), trust=trust),
+        options=LoadOptions(
+            architecture, specs_from(specs), trust=trust, signature=signature, fixed=sizes_from(names_of(fix))
+        ),
         inputs_file=str(inputs),
         seed=seed,
         threads=threads,
         timeout_seconds=timeout_seconds,
         memory_bytes=memory_bytes,
+        layout=one_of("layout", layout, LAYOUTS),
+        race=race,
+        via=via,
+        allow=tuple(one_of("kind of operators", kind, FOREIGN) for kind in names_of(allow)),
         command=command_line(
             "convert",
             str(model),
@@ -94,6 +131,12 @@ def convert(
                 ("seed", str(seed or "")),
                 ("threads", ",".join(map(str, threads)) if threads != (1,) else ""),
                 ("trust", trust),
+                ("signature", signature),
+                *(("fix", size) for size in names_of(fix)),
+                ("layout", layout if layout != KEEP else ""),
+                ("race", race),
+                ("via", via),
+                *((f"allow-{kind}", True) for kind in names_of(allow)),
             ],
         ),
     )
@@ -118,6 +161,9 @@ def inspect(
     trust: bool = False,
     timeout_seconds: float = Request.timeout_seconds,
     memory_bytes: int = 0,
+    signature: str = "",
+    fix: Names = (),
+    allow: Names = (),
 ) -> Inspected:
     """Recognise and load a model file, and list the candidates for every format, without converting anything.
 
@@ -128,12 +174,23 @@ def inspect(
     specs = (input,) if isinstance(input, str) else tuple(input)
     examples = specs_of(read_user_file(Path(inputs))) if inputs else ()
     check_run(0, (), timeout_seconds, memory_bytes)
-    options = LoadOptions(architecture, specs_from(specs), examples, trust)
+    options = LoadOptions(architecture, specs_from(specs), examples, trust, signature, sizes_from(names_of(fix)))
     source = identify(Path(model))
     with (
         tempfile.TemporaryDirectory() as folder,
         Workers(Path(folder), limits_of(timeout_seconds, memory_bytes)) as workers,
     ):
         facts, _ = load_source(workers, source, options)
-    routes = tuple((form, plan.candidates(source.kind, form, facts.signature)) for form in FORMATS.names())
-    return Inspected(source, facts, routes)
+    wish = Wish(source.kind, names_of(allow), facts)
+    return Inspected(source, facts, tuple((form, plan.candidates(wish, form)) for form in FORMATS.names()))
+
+
+def candidates(
+    model: str | os.PathLike[str], to: Names, *, via: str = "", allow: Names = ()
+) -> tuple[tuple[str, tuple[Plan, ...]], ...]:
+    """List, by format, the candidates that a conversion would try, in order, without loading or running anything.
+
+    Those that only apply to some models are listed too. Raises UsageError as `convert` does.
+    """
+    wish = Wish(identify(Path(model)).kind, names_of(allow))
+    return tuple((target, plan.require_candidates(wish, target, via)) for target in plan.targets(names_of(to), wish))

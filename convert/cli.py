@@ -11,6 +11,8 @@ from click.core import ParameterSource
 from convert.errors import UsageError
 from convert.terminal import (
     Talk,
+    allowed,
+    artifact_options,
     deliver,
     exits,
     memory_of,
@@ -22,6 +24,7 @@ from convert.terminal import (
 
 if TYPE_CHECKING:
     from convert import api
+    from convert.plan import Plan
 
 EPILOG = """\b
 Exit codes: 0 every artifact passed; 1 artifacts were made but a check failed or could not run; 2 usage or input;
@@ -31,6 +34,7 @@ Examples:
   python -m convert samples/digits.pt --to tflite
   python -m convert model.keras --to all --out build/release
   python -m convert weights.pt --architecture net.py:Net --input 'image:float32[batch,3,224,224]' --to onnx
+  python -m convert model.pt --to tflite --race --layout nhwc
   python -m convert model.pt --inspect"""
 
 
@@ -43,6 +47,14 @@ Examples:
 @click.option(
     "--out", default="", metavar="DIR", help="Folder for artifacts and report.  [default: build/<model name>]"
 )
+@click.option("--race", is_flag=True, help="Build and prove every candidate, and keep the fastest that passes.")
+@click.option(
+    "--via", default="", metavar="NAME", help="Take this candidate, or those whose way leads over this route."
+)
+@click.option(
+    "--plan", "only_plan", is_flag=True, help="Print the candidates in the order to try them, and run nothing."
+)
+@artifact_options
 @model_options
 @run_options
 @click.version_option(package_name="edgeproof", prog_name="edgeproof")
@@ -52,9 +64,17 @@ def main(
     *,
     inspect: bool,
     out: str,
+    race: bool,
+    via: str,
+    only_plan: bool,
+    layout: str,
+    allow_flex: bool,
+    allow_custom: bool,
     architecture: str,
     specs: tuple[str, ...],
     inputs_file: str,
+    signature: str,
+    fixed: tuple[str, ...],
     trust: bool,
     seed: int,
     threads: str,
@@ -73,6 +93,7 @@ def main(
         # NOTE: Why imported here: --help must not wait for anything.
         from convert import api
 
+        allow = allowed(flex=allow_flex, custom=allow_custom)
         if inspect:
             refuse_with_inspect()
             inspected = api.inspect(
@@ -83,11 +104,17 @@ def main(
                 trust=trust,
                 timeout_seconds=timeout,
                 memory_bytes=memory_of(memory_limit),
+                signature=signature,
+                fix=fixed,
+                allow=allow,
             )
             show(inspected, as_json=as_json)
             return
         if not targets:
             raise UsageError("no format to convert to", fix="add --to tflite,onnx,torchscript, or --to all")
+        if only_plan:
+            show_plan(api.candidates(model, targets, via=via, allow=allow), as_json=as_json)
+            return
         with Talk(quiet=quiet) as say:
             report = api.convert(
                 model,
@@ -101,6 +128,12 @@ def main(
                 seed=seed,
                 timeout_seconds=timeout,
                 memory_bytes=memory_of(memory_limit),
+                signature=signature,
+                fix=fixed,
+                layout=layout,
+                race=race,
+                via=via,
+                allow=allow,
                 say=say,
             )
         from validators.reports import RENDERINGS
@@ -112,9 +145,9 @@ def main(
 def refuse_with_inspect() -> None:
     """Raise UsageError for options that say how to convert beside --inspect, which would ignore them."""
     context = click.get_current_context()
-    for name in ("targets", "out", "seed", "threads"):
+    for name in ("targets", "out", "seed", "threads", "race", "via", "only_plan", "layout"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = {"targets": "to"}.get(name, name)
+            option = {"targets": "to", "only_plan": "plan"}.get(name, name)
             raise UsageError(f"--inspect converts nothing, so --{option} has no meaning", fix="leave one of them out")
 
 
@@ -139,4 +172,26 @@ def show(inspected: api.Inspected, *, as_json: bool) -> None:
         ),
         *(f"note: {note}" for note in model.notes),
     ]
+    deliver("\n".join(lines) + "\n")
+
+
+def show_plan(found: tuple[tuple[str, tuple[Plan, ...]], ...], *, as_json: bool) -> None:
+    """Print what --plan found: each format's candidates, in the order in which they are tried."""
+    import msgspec
+
+    if as_json:
+        answer = {
+            target: [
+                {"name": plan.name, "title": plan.title, "why": [route.why for route in plan.routes]} for plan in plans
+            ]
+            for target, plans in found
+        }
+        deliver(msgspec.json.format(msgspec.json.encode(answer)).decode() + "\n")
+        return
+    lines = []
+    for target, plans in found:
+        lines.append(f"{target}:")
+        for position, plan in enumerate(plans, 1):
+            lines.append(f"  {position}. {plan.name} ({plan.title})")
+            lines += [f"     {route.name}: {route.why}" for route in plan.routes]
     deliver("\n".join(lines) + "\n")

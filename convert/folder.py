@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import filelock
@@ -39,17 +39,39 @@ def opened(folder: Path) -> Iterator[Path]:
         raise UsageError(f"another run is writing to {folder}", fix=f"wait for it, or {fix}") from error
 
 
-def place(made: Path, folder: Path) -> Path:
-    """Copy a finished file into `folder` under its own name, replacing what is there in one step."""
+def place(made: Path, folder: Path, companions: Iterable[Path] = ()) -> Path:
+    """Copy a finished file or folder into `folder` under its own name, replacing what is there.
+
+    Files are replaced in one step, the companions before the file that names them; a folder is moved aside, replaced
+    and then removed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / made.name
-    partial = folder / f".{made.name}.partial"
-    try:
-        shutil.copyfile(made, partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
+    for file in (*companions, made):
+        target = folder / file.name
+        partial, old = (folder / f".{file.name}.{state}" for state in ("partial", "old"))
+        try:
+            _remove(partial)
+            if file.is_dir():
+                shutil.copytree(file, partial)
+            else:
+                shutil.copyfile(file, partial)
+            if target.is_dir():
+                _remove(old)
+                target.rename(old)
+            partial.replace(target)
+        finally:
+            _remove(partial)
+            if old.exists() and not target.exists():
+                old.rename(target)
+            _remove(old)
+    return folder / made.name
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

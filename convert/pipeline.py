@@ -1,9 +1,10 @@
-"""The flow: identify, load, plan, convert, prove, time, report. The only module that knows every stage."""
+"""The flow: identify, load, plan, convert, prove, time, choose, report. The only module that knows every stage."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,20 +14,28 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from convert import folder, plan
+from convert import folder, layout, plan, race
 from convert.errors import EdgeproofError, UsageError
 from convert.formats import FORMATS
-from convert.plan import Plan
+from convert.plan import Plan, Wish
 from convert.routes import Task, perform
 from convert.sources import SOURCES, identify
-from convert.spec import Artifact, LoadOptions, ModelFacts, Request, SourceFile, sha256_of
+from convert.spec import KEEP, Artifact, LoadOptions, ModelFacts, Request, SourceFile
 from convert.worker import Workers, limits_of
 from validators.inputs import read_user_file, specs_of
-from validators.prove import Baseline, Proof, load_source, prove, run_source, time_target, timing_environment
+from validators.prove import (
+    Baseline,
+    Proof,
+    load_source,
+    prove,
+    run_source,
+    time_artifact,
+    time_proven,
+    timing_environment,
+)
 from validators.report import Attempt, Report, Stage, StageRun, TargetReport, assemble
 from validators.reports import RENDERINGS
 from validators.runtimes import runtime_for
-from validators.structure import Binding
 from validators.verdict import Status
 
 if TYPE_CHECKING:
@@ -51,13 +60,31 @@ class Run:
     workers: Workers
     say: Say
 
+    @property
+    def wish(self) -> Wish:
+        """What candidates are sought for."""
+        return Wish(self.source.kind, self.request.allow, self.facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One candidate's outcome; `proof` is None where it could not convert."""
+
+    attempt: Attempt
+    proof: Proof | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether its artifact is proven."""
+        return self.attempt.status is Status.PASS
+
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """One target before timing: its report, and how the kept artifact's tensors correspond to the source's."""
+    """One target before timing: all candidates that were tried for it."""
 
-    report: TargetReport
-    binding: Binding | None
+    target: str
+    tried: tuple[Tried, ...]
 
 
 def run(request: Request, say: Say) -> Report:
@@ -67,34 +94,50 @@ def run(request: Request, say: Say) -> Report:
     """
     started = time.monotonic()
     source = identify(Path(request.model))
-    targets = plan.targets(request.targets, source.kind)
+    wish = Wish(source.kind, request.allow)
+    targets = plan.targets(request.targets, wish)
+    check_request(request, wish, targets)
     user = read_user_file(Path(request.inputs_file)) if request.inputs_file else None
     options = dataclasses.replace(request.options, examples=specs_of(user)) if user else request.options
-    for target in targets:
-        plan.require_candidates(source.kind, target, None)
-        keep_source(request, target)
     with (
         folder.opened(request.folder) as stages,
         Workers(stages, limits_of(request.timeout_seconds, request.memory_bytes)) as workers,
     ):
         say(f"loading {source.path}: {source.detail}")
-        warm(workers, source, targets)
+        warm(workers, request, wish, targets)
         facts, load_stage = load_source(workers, source, options)
+        layout.require_image(facts.signature, request.layout)
         current = Run(request, source, options, facts, workers, say)
         baseline, built = build(current, targets, user)
-        workers.retire_all(keep=[timing_environment(target, n) for target in targets for n in request.threads[:1]])
-        timed = [time_target(workers, baseline, item.report, item.binding, request.threads, say) for item in built]
+        warmed = () if request.race else request.threads[:1]
+        workers.retire_all(keep=[timing_environment(runtime_for(target), n) for target in targets for n in warmed])
+        finished = [finish(current, item, baseline) for item in built]
         report = assemble(
             command=request.command,
             started=started,
             source=source,
             model=facts,
             reference=dataclasses.replace(baseline.report, stages=(load_stage, *baseline.report.stages)),
-            targets=tuple(timed),
+            targets=tuple(place(request, target) for target in finished),
             path=str(request.folder / "report.json"),
         )
         folder.write_text(Path(report.path), RENDERINGS["json"].render(report))
     return report
+
+
+def check_request(request: Request, wish: Wish, targets: tuple[str, ...]) -> None:
+    """Raise UsageError for what can be told to be impossible before anything is loaded."""
+    for target in targets:
+        plan.require_candidates(wish, target, request.via)
+        keep_source(request, target)
+    if request.layout != KEEP and not any(FORMATS[target].layouts for target in targets):
+        able = ", ".join(form.name for form in FORMATS if form.layouts)
+        raise UsageError(
+            f"--layout {request.layout} has no meaning for {', '.join(targets)}, which keep the source's layout",
+            fix=f"leave it out; it is for {able}",
+        )
+    if request.race and not request.threads:
+        raise UsageError("--race needs latencies, and no number of threads to time at is given", fix="add --threads 1")
 
 
 def keep_source(request: Request, target: str) -> None:
@@ -107,11 +150,11 @@ def keep_source(request: Request, target: str) -> None:
         )
 
 
-def warm(workers: Workers, source: SourceFile, targets: tuple[str, ...]) -> None:
+def warm(workers: Workers, request: Request, wish: Wish, targets: tuple[str, ...]) -> None:
     """Start the first candidates' workers, as many as run at once, so that frameworks import while the source loads."""
-    workers.warm(SOURCES[source.kind].environment)
+    workers.warm(SOURCES[wish.kind].environment)
     for target in targets[: parallel(len(targets))]:
-        workers.warm(plan.candidates(source.kind, target, None)[0].routes[0].environment)
+        workers.warm(plan.require_candidates(wish, target, request.via)[0].routes[0].environment)
 
 
 def parallel(count: int) -> int:
@@ -145,50 +188,40 @@ def build(
 
 
 def build_target(current: Run, target: str, baseline: Future[Baseline]) -> Built:
-    """Try the candidates for one format in order until one passes; keep the best there is."""
-    tried: list[tuple[Attempt, Proof | None]] = []
+    """Try the candidates for one format in order until one passes, or all of them in a race."""
+    tried: list[Tried] = []
     # Both will be needed; their engines start while the converter works.
     current.workers.warm(runtime_for(target).environment)
-    for threads in current.request.threads[:1]:
-        current.workers.warm(timing_environment(target, threads))
-    for candidate in plan.require_candidates(current.source.kind, target, current.facts.signature):
+    for threads in () if current.request.race else current.request.threads[:1]:
+        current.workers.warm(timing_environment(runtime_for(target), threads))
+    for candidate in plan.require_candidates(current.wish, target, current.request.via):
         current.say(f"{target}: converting with {candidate.name}")
-        attempt, proof = try_candidate(current, candidate, target, baseline)
+        outcome = try_candidate(current, candidate, target, baseline)
+        attempt = outcome.attempt
         current.workers.require_open()
-        tried.append((attempt, proof))
+        tried.append(outcome)
         current.say(f"{target}: {candidate.name}: {attempt.status.value}, {attempt.reason.splitlines()[0]}")
+        if outcome.passed and not current.request.race:
+            break
         # A verdict that could not be given for the source's own sake (its outputs do not vary, it fails itself) will
         # not be given for another candidate's artifact either.
-        undecidable = attempt.reached is Stage.PARITY and attempt.status is Status.NOT_RUN
-        if attempt.status is Status.PASS or undecidable:
+        if outcome.proof is not None and outcome.proof.undecidable:
             break
-    attempts = tuple(attempt for attempt, _ in tried)
-    kept = best(attempts)
-    if kept is None:
-        reason = f"no candidate could convert: {attempts[0].reason}"
-        return Built(TargetReport(target, PRECISION, Status.FAIL, reason, None, attempts), None)
-    attempt, proof = tried[kept]
-    artifact = place(current, attempt)
-    report = TargetReport(target, PRECISION, attempt.status, attempt.reason, artifact, attempts, kept)
-    return Built(report, proof.binding if proof else None)
+    return Built(target, tuple(tried))
 
 
-def try_candidate(
-    current: Run, candidate: Plan, target: str, baseline: Future[Baseline]
-) -> tuple[Attempt, Proof | None]:
+def try_candidate(current: Run, candidate: Plan, target: str, baseline: Future[Baseline]) -> Tried:
     """Convert along one candidate's routes and prove the result; whatever fails becomes the attempt's reason."""
     label = f"{target}-{candidate.name}"
-    title = ", then ".join(route.title for route in candidate.routes)
     stages: list[StageRun] = []
     try:
         artifact = convert(current, candidate, label, stages)
     except EdgeproofError as error:
-        failed = Attempt(candidate.name, title, Stage.CONVERT, error.message, error.fix, stages=tuple(stages))
-        return failed, None
-    proof = prove(current.workers, baseline.result(), artifact, label)
-    judged = proof.attempt(candidate.name, title, artifact)
-    attempt = dataclasses.replace(judged, stages=(*stages, *judged.stages))
-    return attempt, proof
+        failed = Attempt(candidate.name, candidate.title, Stage.CONVERT, error.message, error.fix, stages=tuple(stages))
+        return Tried(failed, None)
+    proof = prove(current.workers, baseline.result(), artifact, label, allow=current.request.allow)
+    judged = proof.attempt(candidate.name, candidate.title, artifact)
+    return Tried(dataclasses.replace(judged, stages=(*stages, *judged.stages)), proof)
 
 
 def convert(current: Run, candidate: Plan, label: str, stages: list[StageRun]) -> Artifact:
@@ -196,23 +229,72 @@ def convert(current: Run, candidate: Plan, label: str, stages: list[StageRun]) -
     made = None
     for step, route in enumerate(candidate.routes):
         stage = f"convert-{label}" if len(candidate.routes) == 1 else f"convert-{label}-{step + 1}"
-        out = current.workers.folder / stage / f"{current.request.name}{FORMATS[route.gives].suffix}"
-        out.unlink(missing_ok=True)
+        home = current.workers.folder / stage
+        if home.exists():
+            shutil.rmtree(home)  # what an earlier run left must not be taken for this one's
         task = Task(
             route=route.name,
             module=route.convert.__module__,
             source=current.source,
             options=current.options,
             signature=made.signature if made else current.facts.signature,
-            out=str(out),
+            out=str(home / f"{current.request.name}{FORMATS[route.gives].suffix}"),
             made=made.path if made else "",
+            layout=current.request.layout if FORMATS[route.gives].layouts else KEEP,
+            allow=current.request.allow,
         )
         done = current.workers.run(stage, perform, task, route.environment)
         stages.append(StageRun(stage, done.seconds, done.command))
-        made = dataclasses.replace(done.value, notes=(*(made.notes if made else ()), *done.value.notes))
+        made = dataclasses.replace(
+            done.value,
+            notes=(*(made.notes if made else ()), *done.value.notes),
+            rescues=(*(made.rescues if made else ()), *done.value.rescues),
+        )
     if made is None:
         raise ValueError("a plan has at least one route")
     return made
+
+
+def finish(current: Run, built: Built, baseline: Baseline) -> TargetReport:
+    """Time what was built for a target and choose what to keep: the fastest in a race, else the one that passed."""
+    tried = list(built.tried)
+    if current.request.race:
+        for index in race.contenders([item.attempt for item in tried]):
+            tried[index] = timed_in_race(current, tried[index], baseline)
+        kept = race.winner([item.attempt for item in tried])
+    else:
+        kept = None
+    attempts = tuple(item.attempt for item in tried)
+    kept = best(attempts) if kept is None else kept
+    if kept is None:
+        reason = f"no candidate could convert: {attempts[0].reason}"
+        return TargetReport(built.target, PRECISION, Status.FAIL, reason, None, attempts)
+    attempt, proof = attempts[kept], tried[kept].proof
+    report = TargetReport(built.target, PRECISION, attempt.status, attempt.reason, attempt.artifact, attempts, kept)
+    if proof is None or attempt.status is not Status.PASS:
+        return dataclasses.replace(report, latency_reason="not proven")
+    measured = () if attempt.latency is None else (attempt.latency,)
+    return time_proven(
+        current.workers, baseline, report, proof, current.request.threads[len(measured) :], current.say, measured
+    )
+
+
+def timed_in_race(current: Run, tried: Tried, baseline: Baseline) -> Tried:
+    """Time one candidate's proven artifact; one that cannot be timed is out of the race and says why."""
+    attempt, proof = tried.attempt, tried.proof
+    if proof is None or attempt.artifact is None:
+        return tried
+    current.say(f"{attempt.artifact.format}: timing {attempt.plan}")
+    label = f"{attempt.artifact.format}-{attempt.plan}"
+    try:
+        latency, stage = time_artifact(
+            current.workers, baseline, attempt.artifact, proof, current.request.threads[0], label
+        )
+    except EdgeproofError as error:
+        return dataclasses.replace(tried, attempt=dataclasses.replace(attempt, unraced=error.message))
+    return dataclasses.replace(
+        tried, attempt=dataclasses.replace(attempt, latency=latency, stages=(*attempt.stages, stage))
+    )
 
 
 def best(attempts: tuple[Attempt, ...]) -> int | None:
@@ -224,12 +306,13 @@ def best(attempts: tuple[Attempt, ...]) -> int | None:
     return None
 
 
-def place(current: Run, attempt: Attempt) -> Artifact:
+def place(request: Request, target: TargetReport) -> TargetReport:
     """Put a proven artifact into the output folder; one that is not proven goes beside it and replaces nothing."""
-    artifact = attempt.artifact
-    if artifact is None:
-        raise ValueError("the attempt made no artifact")
-    proven = attempt.status is Status.PASS
-    home = current.request.folder if proven else current.request.folder / folder.UNPROVEN
-    path = folder.place(Path(artifact.path), home)
-    return dataclasses.replace(artifact, path=str(path), sha256=sha256_of(path))
+    artifact = target.artifact
+    if artifact is None or target.kept is None:
+        return target
+    proven = target.attempts[target.kept].status is Status.PASS
+    home = request.folder if proven else request.folder / folder.UNPROVEN
+    path = folder.place(Path(artifact.path), home, map(Path, artifact.companions))
+    companions = tuple(str(home / Path(companion).name) for companion in artifact.companions)
+    return dataclasses.replace(target, artifact=dataclasses.replace(artifact, path=str(path), companions=companions))

@@ -26,6 +26,17 @@ BATCH = "batch"
 
 DTYPES = ("float32", "float16", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
 
+#: Where an image's channels are; `KEEP` leaves them where the source has them.
+KEEP, NCHW, NHWC = "keep", "nchw", "nhwc"
+LAYOUTS = (KEEP, NHWC, NCHW)
+
+#: Kinds of operators that a stock runtime lacks, refused unless allowed: TensorFlow's own, and anyone's.
+FLEX, CUSTOM = "flex", "custom"
+FOREIGN = (FLEX, CUSTOM)
+
+#: Traits of models at which converters differ: recurrent layers, and sampling an image at computed places.
+RECURRENT, GRID_SAMPLE = "recurrent", "grid_sample"
+
 SIGNATURE_FILE = "signature.json"  # the extra file in TorchScript and .pt2 archives
 
 _SPEC = re.compile(
@@ -41,7 +52,8 @@ _SPEC = re.compile(
 class TensorSpec:
     """One named input or output of a model: its dtype, its shape and, for integers, its range.
 
-    `low` and `high` bound integer inputs, both ends included; None where nothing is known.
+    `low` and `high` bound integer inputs, both ends included; None where nothing is known. `layout` is where an image
+    has its channels, `nchw` or `nhwc`; empty for what is no image.
     """
 
     name: str
@@ -49,6 +61,7 @@ class TensorSpec:
     shape: tuple[Dim, ...]
     low: int | None = None
     high: int | None = None
+    layout: str = ""
 
     @classmethod
     def parse(cls, text: str) -> TensorSpec:
@@ -183,6 +196,8 @@ class LoadOptions:
     inputs: tuple[TensorSpec, ...] = ()  # as stated; they narrow what a file says itself
     examples: tuple[TensorSpec, ...] = ()  # as example data has them; used where nothing else tells
     trust: bool = False
+    signature: str = ""  # which one, of a file that holds several
+    fixed: tuple[tuple[str, int], ...] = ()  # free dimensions to give a size
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +207,16 @@ class ModelFacts:
     signature: Signature
     parameters: int
     notes: tuple[str, ...] = ()
+    traits: tuple[str, ...] = ()  # what converters differ at, such as RECURRENT; see `convert.plan`
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A finished file of one format and precision, with the contract written into it."""
+    """A finished file, or folder, of one format and precision, with the contract written into it.
+
+    `sha256` and `file_bytes` are of everything that belongs to it; see `fingerprint`. `rescues` are the rewrites
+    without which it could not be.
+    """
 
     path: str
     format: str
@@ -205,6 +225,8 @@ class Artifact:
     sha256: str
     file_bytes: int
     notes: tuple[str, ...] = ()
+    rescues: tuple[str, ...] = ()
+    companions: tuple[str, ...] = ()  # files beside `path` without which it cannot be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,12 +250,19 @@ class Request:
     threads: tuple[int, ...] = (1,)
     timeout_seconds: float = 1800.0
     memory_bytes: int = 0  # 0: nine tenths of this machine's memory
+    layout: str = KEEP  # of image inputs, where the target's files can have either
+    race: bool = False
+    via: str = ""  # a candidate, or a route that candidates must take
+    allow: tuple[str, ...] = ()  # kinds of operators a stock runtime lacks; see `FOREIGN`
     command: str = ""
 
     @cached_property
     def name(self) -> str:
-        """The model's name, which its artifacts carry: the file's name without its suffix."""
-        return Path(self.model).stem
+        """The model's name, which its artifacts carry: the file's name without its suffix, or the folder's."""
+        path = Path(self.model)
+        if path.is_dir():
+            return path.resolve().name
+        return path.name.removesuffix(".tar.gz") if path.name.endswith(".tar.gz") else path.stem
 
     @cached_property
     def folder(self) -> Path:
@@ -279,3 +308,32 @@ def sha256_of(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def fingerprint(path: Path, companions: Iterable[Path] = ()) -> tuple[str, int]:
+    """Give the SHA-256 and the bytes of a file, or of a folder's files, with the companions beside it.
+
+    One file has the hash of its bytes; several have that of the lines `<sha256>  <relative name>`, sorted by name, as
+    the command `sha256sum` prints them.
+    """
+    home = path if path.is_dir() else path.parent
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path, *companions]
+    total = sum(file.stat().st_size for file in files)
+    if files == [path]:
+        return sha256_of(path), total
+    lines = sorted((file.relative_to(home).as_posix(), sha256_of(file)) for file in files)
+    return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in lines).encode()).hexdigest(), total
+
+
+def sizes_from(texts: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    """Read `--fix batch=1`; raises UsageError for what cannot be read or is stated twice."""
+    form = "write it as NAME=SIZE, for example --fix batch=1"
+    sizes: dict[str, int] = {}
+    for text in texts:
+        name, equals, size = text.partition("=")
+        if not equals or not name.strip() or not size.strip().isdecimal() or int(size) < 1:
+            raise UsageError(f"cannot read --fix {text!r}", fix=form)
+        if name.strip() in sizes:
+            raise UsageError(f"--fix states {name.strip()!r} twice", fix="state every dimension once")
+        sizes[name.strip()] = int(size)
+    return tuple(sizes.items())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from convert.errors import EdgeproofError, UsageError
+from convert.spec import CUSTOM, FLEX, KEEP, LAYOUTS
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -160,12 +161,49 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
             "are added to the generated ones, and state the signature where nothing else does.",
         ),
         click.option(
+            "--signature", default="", metavar="NAME", help="Which signature, of a SavedModel that has several."
+        ),
+        click.option(
+            "--fix",
+            "fixed",
+            multiple=True,
+            metavar="NAME=SIZE",
+            help="Give a free dimension a size, such as batch=1. Repeat it for several.",
+        ),
+        click.option(
             "--trust", is_flag=True, help="Let the model file run code of its own (pickled modules, Lambda layers)."
         ),
     )
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def artifact_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say what an artifact may be."""
+    options = (
+        click.option(
+            "--layout",
+            default=KEEP,
+            show_default=True,
+            metavar="|".join(LAYOUTS),
+            help="Where image inputs of TFLite files have their channels; keep: where the model has them.",
+        ),
+        click.option(
+            "--allow-flex", is_flag=True, help="Accept TensorFlow's own operators (Select-TF), which apps must link."
+        ),
+        click.option(
+            "--allow-custom", is_flag=True, help="Accept custom operators and ONNX domains, which apps must bring."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def allowed(*, flex: bool, custom: bool) -> tuple[str, ...]:
+    """Name the kinds of foreign operators that the flags accept."""
+    return tuple(kind for kind, accepted in ((FLEX, flex), (CUSTOM, custom)) if accepted)
 
 
 def run_options(command: Callable[..., None]) -> Callable[..., None]:

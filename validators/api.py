@@ -11,15 +11,29 @@ from pathlib import Path
 from convert import folder
 from convert.errors import UnknownName
 from convert.formats import recognise
+from convert.layout import require_image
 from convert.sources import identify
-from convert.spec import Artifact, LoadOptions, Signature, check_run, command_line, sha256_of, specs_from
+from convert.spec import (
+    FOREIGN,
+    KEEP,
+    LAYOUTS,
+    Artifact,
+    LoadOptions,
+    Signature,
+    check_run,
+    command_line,
+    fingerprint,
+    sizes_from,
+    specs_from,
+)
 from convert.worker import Workers, limits_of
 from validators.inputs import read_user_file, specs_of
-from validators.prove import load_source, prove, run_source, time_target
+from validators.prove import load_source, prove, run_source, time_proven
 from validators.report import Report, TargetReport, assemble
 from validators.reports import RENDERINGS
 from validators.runtimes import runtime_for
 from validators.structure import BY_NAME, MATCHES
+from validators.verdict import Status
 
 Say = Callable[[str], None]
 
@@ -38,6 +52,10 @@ def validate(
     seed: int = 0,
     timeout_seconds: float = 1800.0,
     memory_bytes: int = 0,
+    signature: str = "",
+    fix: Iterable[str] = (),
+    layout: str = KEEP,
+    allow: Iterable[str] = (),
     say: Say = lambda _: None,
 ) -> Report:
     """Judge an artifact against the model it was made from, by the rules `convert` judges its own by.
@@ -48,7 +66,8 @@ def validate(
         out: folder for the report; default `<artifact name>-proof` beside the artifact.
         match: how tensors correspond: by `names`, or by `position` where the artifact's are named otherwise.
         architecture, input, inputs, trust: what the reference needs to be loaded; see `convert.convert`.
-        threads, seed, timeout_seconds, memory_bytes, say: as in `convert.convert`.
+        layout: of the artifact's image inputs, where it is not the reference's and the file does not say so.
+        threads, seed, timeout_seconds, memory_bytes, signature, fix, allow, say: as in `convert.convert`.
 
     Returns:
         The report; `exit_code` is 0 when every check passed and 1 otherwise.
@@ -63,15 +82,30 @@ def validate(
         raise UnknownName.among("way to match", match, MATCHES)
     threads = tuple(threads)
     check_run(seed, threads, timeout_seconds, memory_bytes)
+    fix, allow = tuple(fix), tuple(allow)
+    for noun, names, known in (("layout", (layout,), LAYOUTS), ("kind of operators", allow, FOREIGN)):
+        for name in names:
+            if name not in known:
+                raise UnknownName.among(noun, name, known)
     path = Path(artifact)
     form = recognise(path)
     runtime = runtime_for(form.name)
     source = identify(Path(reference))
     specs = (input,) if isinstance(input, str) else tuple(input)
     user = read_user_file(Path(inputs)) if inputs else None
-    options = LoadOptions(architecture, specs_from(specs), specs_of(user) if user else (), trust)
+    options = LoadOptions(
+        architecture, specs_from(specs), specs_of(user) if user else (), trust, signature, sizes_from(fix)
+    )
     home = Path(out) if out else path.with_name(f"{path.name}-proof")
-    made = Artifact(str(path), form.name, "fp32", Signature((), ()), sha256_of(path), path.stat().st_size)
+    companions = form.companions(path)
+    made = Artifact(
+        str(path),
+        form.name,
+        "fp32",
+        Signature((), ()),
+        *fingerprint(path, companions),
+        companions=tuple(map(str, companions)),
+    )
     with folder.opened(home) as stages, Workers(stages, limits_of(timeout_seconds, memory_bytes)) as workers:
         say(f"loading {source.path}: {source.detail}")
         workers.warm(runtime.environment)
@@ -79,11 +113,15 @@ def validate(
         say("running the reference")
         baseline = run_source(workers, source, options, facts.signature, seed=seed, user=user)
         say(f"running {path} with {runtime.title}")
-        proof = prove(workers, baseline, made, form.name, match)
+        require_image(facts.signature, layout)
+        proof = prove(workers, baseline, made, form.name, match=match, allow=allow, layout=layout)
         workers.retire_all()
         attempt = proof.attempt("given", "made elsewhere", made)
         target = TargetReport(form.name, made.precision, attempt.status, attempt.reason, made, (attempt,), 0)
-        target = time_target(workers, baseline, target, proof.binding, threads, say)
+        if attempt.status is Status.PASS:
+            target = time_proven(workers, baseline, target, proof, threads, say)
+        else:
+            target = dataclasses.replace(target, latency_reason="not proven")
         report = assemble(
             command=command_line(
                 "validators",
@@ -98,6 +136,10 @@ def validate(
                     ("seed", str(seed or "")),
                     ("threads", ",".join(map(str, threads)) if threads != (1,) else ""),
                     ("trust", trust),
+                    ("signature", signature),
+                    *(("fix", size) for size in fix),
+                    ("layout", layout if layout != KEEP else ""),
+                    *((f"allow-{kind}", True) for kind in allow),
                 ],
             ),
             started=started,

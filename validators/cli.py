@@ -6,7 +6,17 @@ import sys
 
 import click
 
-from convert.terminal import Talk, deliver, exits, memory_of, model_options, run_options, threads_of
+from convert.terminal import (
+    Talk,
+    allowed,
+    artifact_options,
+    deliver,
+    exits,
+    memory_of,
+    model_options,
+    run_options,
+    threads_of,
+)
 
 EPILOG = """\b
 Exit codes: 0 every check passed; 1 a check failed or could not run; 2 usage or input; 3 the reference cannot be
@@ -28,6 +38,7 @@ Examples:
     help="How tensors correspond: by name, or by position where the artifact's are named otherwise.",
 )
 @click.option("--out", default="", metavar="DIR", help="Folder for the report.  [default: ARTIFACT-proof, beside it]")
+@artifact_options
 @model_options
 @run_options
 @click.version_option(package_name="edgeproof", prog_name="edgeproof")
@@ -37,9 +48,14 @@ def main(
     match: str,
     *,
     out: str,
+    layout: str,
+    allow_flex: bool,
+    allow_custom: bool,
     architecture: str,
     specs: tuple[str, ...],
     inputs_file: str,
+    signature: str,
+    fixed: tuple[str, ...],
     trust: bool,
     seed: int,
     threads: str,
@@ -71,6 +87,10 @@ def main(
                 seed=seed,
                 timeout_seconds=timeout,
                 memory_bytes=memory_of(memory_limit),
+                signature=signature,
+                fix=fixed,
+                layout=layout,
+                allow=allowed(flex=allow_flex, custom=allow_custom),
                 say=say,
             )
         deliver(RENDERINGS["json" if as_json else "terminal"].render(report))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from validators.memory import peak_bytes, reset_peak, resident_bytes
-from validators.runtimes import RUNTIMES, Subject, cases_of, feed
+from validators.runtimes import RUNTIMES, Feed, Subject, cases_of, feed
 
 WARM_UP_SECONDS = 0.1
 WARM_UP_RUNS = 3
@@ -47,7 +47,7 @@ class Timing:
     subject: Subject
     inputs: str  # .npz of cases
     only: tuple[str, ...]
-    feeds: tuple[tuple[str, str, str], ...]
+    feeds: tuple[Feed, ...]
 
 
 @dataclass(frozen=True, slots=True)

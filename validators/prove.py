@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convert.errors import EdgeproofError, LoadError
+from convert.formats import Facts
+from convert.layout import stated
 from convert.sources import SOURCES, Loading, describe
-from convert.spec import BATCH, Artifact, LoadOptions, ModelFacts, Signature, SourceFile
+from convert.spec import BATCH, KEEP, Artifact, LoadOptions, ModelFacts, Signature, SourceFile
 from convert.worker import Environment, Workers
 from validators import parity, structure
 from validators.inputs import CaseSet, collect
 from validators.latency import Measurement, Timing, measure
 from validators.report import Attempt, ReferenceReport, Stage, StageRun, TargetReport
-from validators.runtimes import Execution, Outputs, Subject, execute, reference_for, runtime_for
+from validators.runtimes import Execution, Outputs, Runtime, Subject, execute, reference_for, runtime_for
 from validators.structure import BY_NAME, Binding, Inspection, inspect
 from validators.verdict import Status, Verdict
 
@@ -35,13 +37,18 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What judging an artifact gave; `binding` is None where its structure failed."""
+    """What judging an artifact gave; `binding` is None where its structure failed.
+
+    `undecidable` says that parity could not be judged for the source's own sake.
+    """
 
     structure: Verdict
     parity: Verdict
     binding: Binding | None
-    operators: tuple[tuple[str, int], ...]
+    facts: Facts | None
+    runtime: Runtime
     stages: tuple[StageRun, ...]
+    undecidable: bool = False
 
     def attempt(self, plan: str, title: str, artifact: Artifact) -> Attempt:
         """Describe the judged artifact as the attempt of one candidate."""
@@ -55,10 +62,14 @@ class Proof:
             reached=reached,
             reason=self.parity.reason if structural else self.structure.reason,
             artifact=artifact,
-            operators=self.operators,
+            operators=tuple(self.facts.operators.items()) if self.facts else (),
             structure=self.structure,
             parity=self.parity,
             stages=self.stages,
+            runtime=self.runtime.title,
+            requires=self.facts.requires if self.facts else (),
+            foreign=self.facts.foreign if self.facts else (),
+            fixed=self.binding.fixed if self.binding else (),
         )
 
 
@@ -110,10 +121,20 @@ def run_source(
     return Baseline(signature, cases, parity.Reference(native, oracle, reason), report)
 
 
-def prove(workers: Workers, baseline: Baseline, artifact: Artifact, label: str, match: str = BY_NAME) -> Proof:
+def prove(
+    workers: Workers,
+    baseline: Baseline,
+    artifact: Artifact,
+    label: str,
+    *,
+    match: str = BY_NAME,
+    allow: tuple[str, ...] = (),
+    layout: str = KEEP,
+) -> Proof:
     """Inspect an artifact, run it on the reference's cases, and judge both.
 
-    Whatever the artifact does, crash and hang included, becomes a verdict; `label` names the stages.
+    Whatever the artifact does, crash and hang included, becomes a verdict; `label` names the stages, `allow` the kinds
+    of foreign operators that are accepted, `layout` that of its images where it does not say so itself.
     """
     runtime = runtime_for(artifact.format)
     stages: list[StageRun] = []
@@ -126,14 +147,21 @@ def prove(workers: Workers, baseline: Baseline, artifact: Artifact, label: str, 
             runtime.environment,
         )
     except EdgeproofError as error:
-        return Proof(Verdict.failed("read", str(error)), not_run, None, (), ())
+        return Proof(Verdict.failed("read", str(error)), not_run, None, None, runtime, ())
     stages.append(StageRun(f"inspect-{label}", seen.seconds, seen.command))
-    operators = tuple(seen.value.operators.items())
-    verdict, binding = structure.judge(baseline.signature, seen.value.signature, match)
+    facts = seen.value
+    verdict, binding = structure.judge(
+        baseline.signature, stated(facts.signature, layout), match, foreign=facts.foreign, allow=allow
+    )
     if binding is None:
-        return Proof(verdict, not_run, None, operators, tuple(stages))
+        return Proof(verdict, not_run, None, facts, runtime, tuple(stages))
+    needs = tuple(sorted({operator.kind for operator in facts.foreign}))
+    able = runtime_for(artifact.format, needs)
+    if able is None:
+        lacking = Verdict.not_run(f"{runtime.title} has no kernels for its {' and '.join(needs)} operators")
+        return Proof(verdict, lacking, binding, facts, runtime, tuple(stages))
     job = Execution(
-        runtime.name,
+        able.name,
         Subject(seen_as_file(artifact)),
         baseline.cases.path,
         str(workers.folder / f"run-{label}.npz"),
@@ -141,30 +169,32 @@ def prove(workers: Workers, baseline: Baseline, artifact: Artifact, label: str, 
         binding.feeds,
     )
     try:
-        ran = workers.run(f"run-{label}", execute, job, runtime.environment)
+        ran = workers.run(f"run-{label}", execute, job, able.environment)
     except EdgeproofError as error:
-        return Proof(verdict, Verdict.failed("runs", error.message), binding, operators, tuple(stages))
+        return Proof(verdict, Verdict.failed("runs", error.message), binding, facts, able, tuple(stages))
     stages.append(StageRun(f"run-{label}", ran.seconds, ran.command))
     judged = parity.judge(baseline.outputs, ran.value, baseline.cases, binding, artifact.precision)
-    return Proof(verdict, judged, binding, operators, tuple(stages))
+    return Proof(verdict, judged, binding, facts, able, tuple(stages), judged.status is Status.NOT_RUN)
 
 
 def time_artifact(
-    workers: Workers, baseline: Baseline, artifact: Artifact, binding: Binding, threads: int, label: str
+    workers: Workers, baseline: Baseline, artifact: Artifact, proof: Proof, threads: int, label: str
 ) -> tuple[Measurement, StageRun]:
     """Time an artifact in a process of its own; nothing else of ours may run meanwhile.
 
     Raises EdgeproofError where it cannot be timed.
     """
-    runtime = runtime_for(artifact.format)
+    if proof.binding is None:
+        raise ValueError("only what was proven is timed")
+    runtime = proof.runtime
     stage = f"time-{label}-{threads}"
-    environment = timing_environment(artifact.format, threads)
+    environment = timing_environment(runtime, threads)
     job = Timing(
         runtime.name,
         Subject(seen_as_file(artifact), threads=threads),
         baseline.cases.path,
-        baseline.cases.fitting({BATCH: 1, **dict(binding.fixed)}),
-        binding.feeds,
+        baseline.cases.fitting({BATCH: 1, **dict(proof.binding.fixed)}),
+        proof.binding.feeds,
     )
     try:
         done = workers.run(stage, measure, job, environment)
@@ -173,38 +203,39 @@ def time_artifact(
     return done.value, StageRun(stage, done.seconds, done.command)
 
 
-def time_target(
+def time_proven(
     workers: Workers,
     baseline: Baseline,
     target: TargetReport,
-    binding: Binding | None,
+    proof: Proof,
     threads: tuple[int, ...],
     say: Callable[[str], None],
+    measured: tuple[Measurement, ...] = (),
 ) -> TargetReport:
-    """Time a target's proven artifact at every number of threads; one that cannot be timed does not pass."""
+    """Time a target's proven artifact at every number of threads, beside what was `measured` of it before.
+
+    An artifact that cannot be timed does not pass.
+    """
     if target.artifact is None:
-        return target
-    if binding is None or target.status is not Status.PASS:
-        return dataclasses.replace(target, latency_reason="not proven")
-    if not threads:
+        raise ValueError("only what was made is timed")
+    if not threads and not measured:
         return dataclasses.replace(target, latency_reason="not asked for")
-    measured, stages = [], []
+    latency, stages = list(measured), []
     for count in threads:
         say(f"{target.target}: timing at {count} thread(s)")
         try:
-            measurement, stage = time_artifact(workers, baseline, target.artifact, binding, count, target.target)
+            measurement, stage = time_artifact(workers, baseline, target.artifact, proof, count, target.target)
         except EdgeproofError as error:
             reason = f"latency could not be measured: {error.message}"
             return dataclasses.replace(target, status=Status.NOT_RUN, reason=reason, latency_reason=error.message)
-        measured.append(measurement)
+        latency.append(measurement)
         stages.append(stage)
-    return dataclasses.replace(target, latency=tuple(measured), stages=tuple(stages))
+    return dataclasses.replace(target, latency=tuple(latency), stages=tuple(stages))
 
 
-def timing_environment(form: str, threads: int) -> Environment:
-    """Give the worker in which artifacts of a format are timed: the engine's, in a process that did nothing before."""
-    environment = runtime_for(form).environment
-    return dataclasses.replace(environment, name=f"time-{form}-{threads}")
+def timing_environment(runtime: Runtime, threads: int) -> Environment:
+    """Give the worker in which artifacts are timed: the engine's, in a process that did nothing before."""
+    return dataclasses.replace(runtime.environment, name=f"time-{runtime.name}-{threads}")
 
 
 def seen_as_file(artifact: Artifact) -> SourceFile:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from convert.formats import Foreign
 from convert.spec import Artifact, ModelFacts, SourceFile
 from validators.latency import Measurement
 from validators.verdict import Status, Verdict
@@ -65,6 +66,12 @@ class Attempt:
     structure: Verdict | None = None
     parity: Verdict | None = None
     stages: tuple[StageRun, ...] = ()
+    runtime: str = ""  # that it was run with
+    requires: tuple[str, ...] = ()  # the least a runtime must be to run it
+    foreign: tuple[Foreign, ...] = ()  # operators a stock runtime lacks
+    fixed: tuple[tuple[str, int], ...] = ()  # free dimensions of the source that the artifact fixes
+    latency: Measurement | None = None  # as measured in a race
+    unraced: str = ""  # why a race could not measure it
 
     @property
     def status(self) -> Status:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from convert.formats import FORMATS, Facts, Unsigned
+from convert.formats import FORMATS, Facts, Foreign, Unsigned
+from convert.layout import axes_to, moved
 from convert.sources import SOURCES, identify
 from convert.spec import LoadOptions, Signature, TensorSpec
+from validators.runtimes import Feed
 from validators.verdict import Finding, Status, Verdict
 
 #: What an artifact may narrow: 64-bit numbers, which most device runtimes lack. It is said, and parity feeds each side
@@ -19,6 +21,8 @@ NARROWER = {"int64": "int32", "float64": "float32"}
 BY_NAME = "names"
 BY_POSITION = "position"
 MATCHES = (BY_NAME, BY_POSITION)
+
+PLACES_SHOWN = 3  # of a foreign operator, in a finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +54,27 @@ def inspect(job: Inspection) -> Facts:
 class Binding:
     """How an artifact's tensors correspond to its reference's, in the reference's order."""
 
-    feeds: tuple[tuple[str, str, str], ...]  # inputs: (reference name, artifact name, artifact dtype)
+    feeds: tuple[Feed, ...]
     outputs: tuple[tuple[str, str], ...]
     fixed: tuple[tuple[str, int], ...]  # free dimensions of the reference that the artifact fixes
 
 
-def judge(promised: Signature, actual: Signature, match: str = BY_NAME) -> tuple[Verdict, Binding | None]:
+def judge(
+    promised: Signature,
+    actual: Signature,
+    match: str = BY_NAME,
+    *,
+    foreign: tuple[Foreign, ...] = (),
+    allow: tuple[str, ...] = (),
+) -> tuple[Verdict, Binding | None]:
     """Compare what an artifact says of itself with what its source promises.
 
-    Returns the verdict and, when it passed, how the tensors correspond. Free dimensions that the artifact fixes and
-    64-bit integers that it narrows are said in passing findings; everything else that differs fails.
+    Returns the verdict and, when it passed, how the tensors correspond. Free dimensions that the artifact fixes, 64-bit
+    integers that it narrows, images that it takes in another layout and foreign operators of a kind in `allow` are said
+    in passing findings; everything else that differs fails.
     """
     sides = (("input", promised.inputs, actual.inputs), ("output", promised.outputs, actual.outputs))
-    findings: list[Finding] = []
+    findings: list[Finding] = list(_operators(foreign, allow))
     pairs: dict[str, list[tuple[TensorSpec, TensorSpec]]] = {"input": [], "output": []}
     for side, expected, found in sides:
         matched = list(_pair(side, expected, found, match))
@@ -78,7 +90,7 @@ def judge(promised: Signature, actual: Signature, match: str = BY_NAME) -> tuple
     verdict = Verdict.of(findings, passed="; ".join(dict.fromkeys(said)) or "the contract is kept as promised")
     if verdict.status is not Status.PASS:
         return verdict, None
-    feeds = tuple((e.name, a.name, a.dtype) for e, a in pairs["input"])
+    feeds = tuple(Feed(e.name, a.name, a.dtype, axes_to(e, a.layout)) for e, a in pairs["input"])
     outputs = tuple((e.name, a.name) for e, a in pairs["output"])
     return verdict, Binding(feeds, outputs, tuple(fixed.items()))
 
@@ -131,6 +143,10 @@ def _compare(
             )
         else:
             yield Finding("dtype", Status.PASS, f"{name} is {found.dtype}, the source's is {expected.dtype}", name)
+    if axes_to(expected, found.layout):
+        message = f"{name} is {found.layout.upper()}, the source's is {expected.layout.upper()}"
+        yield Finding("layout", Status.PASS, message, name)
+        expected = moved(expected, found.layout)
     if len(found.shape) != len(expected.shape):
         yield Finding(
             "shape",
@@ -160,6 +176,28 @@ def _compare(
         elif fixed.get(promise, size if fixed and promise not in free else None) != size:
             message = f"output {name} has the size {size} on axis {axis}, where the source follows {promise}"
             yield Finding("shape", Status.FAIL, message, name)
+
+
+def _operators(foreign: tuple[Foreign, ...], allow: tuple[str, ...]) -> Iterator[Finding]:
+    """Say which operators a stock runtime lacks, and where in the model they come from."""
+    for kind in dict.fromkeys(operator.kind for operator in foreign):
+        named: dict[str, list[str]] = {}
+        for operator in foreign:
+            if operator.kind == kind:
+                named.setdefault(operator.operator, []).append(operator.where)
+        words = ", ".join(f"{name} ({_places(where)})" for name, where in named.items())
+        accepted = kind in allow
+        message = f"it has operators a stock runtime lacks: {words}"
+        yield Finding(
+            "operators",
+            Status.PASS if accepted else Status.FAIL,
+            message if accepted else f"{message}; accept them with --allow-{kind}",
+        )
+
+
+def _places(where: list[str]) -> str:
+    shown = ", ".join(where[:PLACES_SHOWN])
+    return f"{shown} and {len(where) - PLACES_SHOWN} more" if len(where) > PLACES_SHOWN else shown
 
 
 def _shape(spec: TensorSpec) -> str:

@@ -14,7 +14,7 @@ from convert.registry import Registry
 from convert.sources import Probe, look
 from convert.spec import Signature
 
-__all__ = ["FORMATS", "Draft", "Facts", "Format", "FormatError", "Unsigned", "recognise"]
+__all__ = ["FORMATS", "Draft", "Facts", "Foreign", "Format", "FormatError", "Unsigned", "recognise"]
 
 
 class FormatError(UsageError):
@@ -30,7 +30,7 @@ class Draft:
     """A file as a converter left it: its own names for the tensors, in the order of the promised signature.
 
     `signature` is the promise as this route could keep it: a free dimension may have become fixed, a 64-bit integer
-    32 bits wide. `notes` say so.
+    32 bits wide. `notes` say so. `rescues` name the rewrites that were needed, one sentence each.
     """
 
     path: str
@@ -38,6 +38,16 @@ class Draft:
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    rescues: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """An operator that a stock runtime lacks."""
+
+    kind: str  # of convert.spec.FOREIGN
+    operator: str
+    where: str  # the node or tensor in the file, whose name leads back to the model
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,13 @@ class Facts:
 
     signature: Signature
     operators: dict[str, int]  # how many of each
+    requires: tuple[str, ...] = ()  # the least its runtime must be, such as "ONNX opset 18"
+    foreign: tuple[Foreign, ...] = ()
+
+
+def alone(_: Path) -> tuple[Path, ...]:
+    """Say that a file has no companions."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +70,8 @@ class Format:
     """One kind of artifact.
 
     `seal` writes the promised names, order and free dimensions into the file in place; `read` says what is in it.
-    Both run in a worker.
+    Both run in a worker. `companions` names the files beside it that belong to it. `layouts` says whether image inputs
+    can have either layout in it.
     """
 
     name: str
@@ -62,6 +80,8 @@ class Format:
     recognise: Callable[[Probe], bool]
     seal: Callable[[Path, Draft], None]
     read: Callable[[Path], Facts]
+    companions: Callable[[Path], tuple[Path, ...]] = alone
+    layouts: bool = False
 
 
 FORMATS: Registry[Format] = Registry("format", "convert.formats")

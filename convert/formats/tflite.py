@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from convert.formats import FORMATS, Draft, Facts, Format, FormatError
 from convert.sources import Probe
@@ -12,6 +15,7 @@ from convert.spec import BATCH, Dim, Signature, TensorSpec
 
 IDENTIFIER = b"TFL3"
 SIGNATURE_KEY = b"serving_default"
+METADATA = b"edgeproof.signature"
 
 #: TFLite's type numbers (schema.fbs, enum TensorType) as NumPy's names.
 DTYPES = {
@@ -59,7 +63,7 @@ def write_model(path: Path, model: Any) -> None:
 
 
 def seal(path: Path, draft: Draft) -> None:
-    """Name the tensors of the default signature as promised, in the promised order."""
+    """Name the tensors of the default signature as promised, in the promised order, and say which images are how."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = read_model(path)
@@ -81,7 +85,34 @@ def seal(path: Path, draft: Draft) -> None:
     model.signatureDefs = [after]
     graph.inputs = [entry.tensorIndex for entry in after.inputs]
     graph.outputs = [entry.tensorIndex for entry in after.outputs]
+    _describe(schema, model, draft.signature)
     write_model(path, model)
+
+
+def _describe(schema: Any, model: Any, signature: Signature) -> None:
+    """Write what a TFLite signature has no place for, layouts and names of free dimensions, as a metadata entry."""
+    import numpy as np
+
+    described = next((entry for entry in model.metadata or () if entry.name == METADATA), None)
+    if described is None:
+        described = schema.MetadataT()
+        described.name = METADATA
+        described.buffer = len(model.buffers)
+        model.buffers.append(schema.BufferT())
+        model.metadata = [*(model.metadata or ()), described]
+    model.buffers[described.buffer].data = np.frombuffer(msgspec.json.encode(signature), np.uint8)
+
+
+def _description(model: Any) -> dict[str, TensorSpec]:
+    """Read what `_describe` wrote, by name of the input or output; nothing where it is absent or no longer readable."""
+    for entry in model.metadata or ():
+        if entry.name == METADATA:
+            try:
+                said = msgspec.json.decode(bytes(model.buffers[entry.buffer].data), type=Signature)
+            except msgspec.MsgspecError:
+                return {}
+            return {spec.name: spec for spec in (*said.inputs, *said.outputs)}
+    return {}
 
 
 def read(path: Path) -> Facts:
@@ -95,7 +126,10 @@ def read(path: Path) -> Facts:
         sides = ([(_text(graph.tensors[i].name), i) for i in indices] for indices in (graph.inputs, graph.outputs))
     else:
         sides = ([(_text(e.name), e.tensorIndex) for e in side or ()] for side in (signature.inputs, signature.outputs))
-    inputs, outputs = (tuple(_spec(name, graph.tensors[index]) for name, index in side) for side in sides)
+    said = _description(model)
+    inputs, outputs = (
+        tuple(_as_said(_spec(name, graph.tensors[index]), said.get(name)) for name, index in side) for side in sides
+    )
     names = {value: key for key, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     operators: Counter[str] = Counter()
     for subgraph in model.subgraphs:
@@ -138,8 +172,19 @@ def _spec(name: str, tensor: Any) -> TensorSpec:
     return TensorSpec(name, DTYPES.get(tensor.type, f"type {tensor.type}"), tuple(shape))
 
 
+def _as_said(spec: TensorSpec, said: TensorSpec | None) -> TensorSpec:
+    """Take the layout and the names of free dimensions from the file's description, where it fits the tensor itself."""
+    if said is None or len(said.shape) != len(spec.shape):
+        return spec
+    pairs = list(zip(spec.shape, said.shape, strict=True))
+    if any(isinstance(size, int) and size != stated for size, stated in pairs):
+        return spec
+    shape = tuple(stated if isinstance(stated, str) else size for size, stated in pairs)
+    return replace(spec, shape=shape, layout=said.layout)
+
+
 def _text(name: bytes | str) -> str:
     return name.decode() if isinstance(name, bytes) else name
 
 
-FORMATS.register(Format("tflite", "TFLite (.tflite)", ".tflite", recognise, seal, read))
+FORMATS.register(Format("tflite", "TFLite (.tflite)", ".tflite", recognise, seal, read, layouts=True))

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from convert import layout
 from convert.errors import EdgeproofError, RouteError
 from convert.formats import FORMATS, Draft
 from convert.registry import Registry
 from convert.sources import SOURCES, identify, load
-from convert.spec import Artifact, LoadOptions, Signature, SourceFile, sha256_of
+from convert.spec import KEEP, Artifact, LoadOptions, Signature, SourceFile, fingerprint
 from convert.worker import Environment, summary
 
 __all__ = ["ROUTES", "Route", "Task", "Work", "always", "has_free_batch", "perform"]
@@ -27,9 +28,22 @@ class Work:
     """What a route gets to convert, inside its worker."""
 
     path: Path  # of the source, or of the artifact an earlier route of the chain made
-    model: Any  # the loaded model; None where the path is an artifact
-    signature: Signature  # the promise to keep
-    out: Path  # the file to write
+    model: Any  # the loaded model
+    signature: Signature  # of the model
+    out: Path  # the file or folder to write
+    layout: str = KEEP  # that image inputs are to have in the file
+    allow: frozenset[str] = frozenset()  # kinds of operators, of `FOREIGN`, that the user accepts
+    options: LoadOptions = field(default_factory=LoadOptions)
+
+    @property
+    def permutations(self) -> dict[str, tuple[int, ...]]:
+        """For every input whose layout changes, the model's axes in the file's order."""
+        return layout.permutations(self.signature, self.layout)
+
+    @property
+    def promised(self) -> Signature:
+        """What the file is to keep: the model's signature, its images in the layout asked for."""
+        return layout.promised(self.signature, self.layout)
 
 
 def always(_: Signature) -> bool:
@@ -47,7 +61,8 @@ class Route:
     """One edge of the graph of formats.
 
     `takes` are families or kinds of sources, or formats for a later step of a chain; `rank` orders the candidates of an
-    edge, lowest first, and `why` gives the reason for the place.
+    edge, lowest first, and `why` gives the reason for the place. A route that fixes free dimensions comes after those
+    that keep them, and one that is poor at a trait of the model after those that are not; see `convert.plan`.
     """
 
     name: str
@@ -59,6 +74,10 @@ class Route:
     environment: Environment
     convert: Callable[[Work], Draft]
     applies: Callable[[Signature], bool] = always
+    fixes: bool = False  # whether it fixes dimensions that the model leaves free
+    poor_at: tuple[str, ...] = ()  # traits of models of which it makes slow files
+    needs: str = ""  # the kind of foreign operators its files have, which the user must allow
+    toolchain: str = ""  # the environment of its own that its converter runs in
 
     def accepts(self, kind: str) -> bool:
         """Whether it takes a kind of source, by itself or by its family, or a format."""
@@ -79,6 +98,8 @@ class Task:
     signature: Signature
     out: str
     made: str = ""  # the artifact of an earlier route, where this is a later step of a chain
+    layout: str = KEEP
+    allow: tuple[str, ...] = ()
 
 
 def perform(task: Task) -> Artifact:
@@ -92,18 +113,40 @@ def perform(task: Task) -> Artifact:
     out.parent.mkdir(parents=True, exist_ok=True)
     model = model_of(task)
     try:
-        draft = route.convert(Work(Path(task.made or task.source.path), model, task.signature, out))
+        draft = route.convert(
+            Work(
+                path=Path(task.made or task.source.path),
+                model=model,
+                signature=task.signature,
+                out=out,
+                layout=task.layout,
+                allow=frozenset(task.allow),
+                options=task.options,
+            )
+        )
     except EdgeproofError:
         raise
     except ModuleNotFoundError:
         raise
     except Exception as error:
         raise RouteError(f"{type(error).__name__}: {summary(error)}") from error
-    if not out.is_file() or out.stat().st_size == 0:
+    if not out.exists() or fingerprint(out)[1] == 0:
         raise RouteError(f"{route.title} reported success and wrote no file")
     form = FORMATS[route.gives]
     form.seal(out, replace(draft, path=str(out)))
-    return Artifact(str(out), form.name, "fp32", draft.signature, sha256_of(out), out.stat().st_size, draft.notes)
+    companions = form.companions(out)
+    digest, size = fingerprint(out, companions)
+    return Artifact(
+        path=str(out),
+        format=form.name,
+        precision="fp32",
+        signature=draft.signature,
+        sha256=digest,
+        file_bytes=size,
+        notes=draft.notes,
+        rescues=draft.rescues,
+        companions=tuple(map(str, companions)),
+    )
 
 
 def model_of(task: Task) -> Any:

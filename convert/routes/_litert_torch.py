@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from convert.errors import RouteError
 from convert.formats import Draft
 from convert.routes import Work
 from convert.sources._measure import example
 from convert.sources._torch import graph_of_torchscript, positional
-from convert.spec import BATCH, Signature, TensorSpec
+from convert.spec import BATCH, GRID_SAMPLE, RECURRENT, Signature, TensorSpec
 from convert.worker import Environment
+
+#: What its files are slow at: recurrences are unrolled (litert-torch#53), 1.35 times onnx2tf's latency for an LSTM;
+#: grid_sample takes 6 times onnx2tf's.
+POOR_AT = (RECURRENT, GRID_SAMPLE)
 
 LITERT_TORCH = Environment("litert-torch", ("litert_torch", "ai_edge_litert.schema_py_generated", "flatbuffers"))
 
@@ -39,11 +44,11 @@ def convert_at(work: Work, batch: int) -> tuple[Signature, tuple[str, ...]]:
     module = work.model
     if isinstance(module, torch.jit.ScriptModule):
         module = graph_of_torchscript(module, work.signature.inputs)
-    tensors = tuple(torch.from_numpy(example(spec, {BATCH: batch})) for spec in work.signature.inputs)
+    tensors = tuple(torch.from_numpy(example(spec, {BATCH: batch})) for spec in work.promised.inputs)
     with torch.no_grad():
-        edge = litert_torch.convert(positional(module, work.signature), tensors)
+        edge = litert_torch.convert(positional(module, work.signature, work.permutations), tensors)
     edge.export(str(work.out))
-    return narrowed(work.signature)
+    return narrowed(work.promised)
 
 
 def narrowed(signature: Signature) -> tuple[Signature, tuple[str, ...]]:
@@ -55,7 +60,7 @@ def narrowed(signature: Signature) -> tuple[Signature, tuple[str, ...]]:
             return spec
         smaller = spec.dtype.replace("64", "32")
         notes.append(f"{spec.name} is {smaller}, the source's is {spec.dtype}")
-        return TensorSpec(spec.name, smaller, spec.shape, spec.low, spec.high)
+        return replace(spec, dtype=smaller)
 
     return Signature(tuple(map(narrow, signature.inputs)), tuple(map(narrow, signature.outputs))), tuple(notes)
 

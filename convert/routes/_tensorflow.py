@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convert.layout import axes_to
 from convert.routes import Work
 from convert.spec import BATCH, Signature
 
@@ -24,7 +25,10 @@ def output_names(signature: Signature) -> tuple[str, ...]:
 
 
 def function(work: Work, signature: Signature) -> tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]:
-    """Wrap the model as a function from positions to positions, and give the specs of what it takes."""
+    """Wrap the model as a function from positions to positions, and give the specs of what it takes.
+
+    `signature` is the one to serve: images that it has in another layout than the model come so.
+    """
     import tensorflow as tf
 
     from convert.sources._keras import call
@@ -34,9 +38,13 @@ def function(work: Work, signature: Signature) -> tuple[Callable[..., dict[str, 
         for spec, name in zip(signature.inputs, input_names(signature), strict=True)
     ]
     names = [spec.name for spec in signature.inputs]
+    moved = zip(work.signature.inputs, signature.inputs, strict=True)
+    back = {own.name: axes_to(served, own.layout) for own, served in moved if own.layout != served.layout}
 
     def serve(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = call(work.model, dict(zip(names, tensors, strict=True)))
+        named = dict(zip(names, tensors, strict=True))
+        named |= {name: tf.transpose(named[name], axes) for name, axes in back.items()}
+        found = call(work.model, named)
         return {
             position: found[spec.name]
             for position, spec in zip(output_names(signature), signature.outputs, strict=True)

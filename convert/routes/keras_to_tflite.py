@@ -10,7 +10,7 @@ from convert.sources import KERAS
 
 def convert(work: Work) -> Draft:
     """Convert with the signature as it is."""
-    signature = work.signature
+    signature = work.promised
     to_tflite(work, signature)
     return Draft(str(work.out), signature, input_names(signature), output_names(signature))
 

@@ -11,7 +11,7 @@ from convert.spec import BATCH
 
 def convert(work: Work) -> Draft:
     """Convert at batch 1: recurrent layers need tensor lists, which only Flex has, when the batch is free."""
-    signature = at_batch_one(work.signature)
+    signature = at_batch_one(work.promised)
     to_tflite(work, signature)
     notes = (f"{BATCH} is fixed to 1",)
     return Draft(str(work.out), signature, input_names(signature), output_names(signature), notes)
@@ -28,5 +28,6 @@ ROUTES.register(
         environment=KERAS.environment,
         convert=convert,
         applies=has_free_batch,
+        fixes=True,
     )
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work
 from convert.routes._free_batch import free_batch, recognisable_batch
-from convert.routes._litert_torch import LITERT_TORCH, convert_at, draft
+from convert.routes._litert_torch import LITERT_TORCH, POOR_AT, convert_at, draft
 from convert.spec import BATCH
 
 
@@ -29,5 +29,6 @@ ROUTES.register(
         why="PyTorch's own road to LiteRT; 94 % of a 47-model zoo at the first try",
         environment=LITERT_TORCH,
         convert=convert,
+        poor_at=POOR_AT,
     )
 )

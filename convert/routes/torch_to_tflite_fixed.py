@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work, has_free_batch
-from convert.routes._litert_torch import LITERT_TORCH, convert_at, draft
+from convert.routes._litert_torch import LITERT_TORCH, POOR_AT, convert_at, draft
 from convert.spec import BATCH
 
 
@@ -25,5 +25,7 @@ ROUTES.register(
         environment=LITERT_TORCH,
         convert=convert,
         applies=has_free_batch,
+        fixes=True,
+        poor_at=POOR_AT,
     )
 )

@@ -6,22 +6,28 @@ by several of them.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convert import layout
 from convert.errors import UnknownSource, UsageError
 from convert.registry import Registry
 from convert.sources._probe import Probe, probe
-from convert.spec import LoadOptions, ModelFacts, SourceFile, sha256_of
+from convert.spec import NCHW, NHWC, LoadOptions, ModelFacts, SourceFile, fingerprint
 from convert.worker import Environment
 
 __all__ = [
     "KERAS",
+    "ONNX",
     "SOURCES",
+    "TENSORFLOW",
+    "TFLITE",
     "TORCH",
+    "Family",
     "LoadedModel",
     "Loading",
     "Probe",
@@ -37,18 +43,25 @@ __all__ = [
 class Family:
     """The framework that loads a kind of file, and the worker it does so in.
 
-    Routes and reference runtimes take whole families, so a new kind of file of one finds them all.
+    Routes and reference runtimes take whole families, so a new kind of file of one finds them all. `layout` is where
+    the framework's images have their channels.
     """
 
     name: str
     environment: Environment
+    layout: str
 
 
-KERAS = Family(
-    "keras",
-    Environment("tensorflow", ("tensorflow", "keras"), (("KERAS_BACKEND", "tensorflow"), ("TF_USE_LEGACY_KERAS", "0"))),
+_TENSORFLOW = Environment(
+    "tensorflow", ("tensorflow", "keras"), (("KERAS_BACKEND", "tensorflow"), ("TF_USE_LEGACY_KERAS", "0"))
 )
-TORCH = Family("torch", Environment("torch", ("torch",)))
+KERAS = Family("keras", _TENSORFLOW, NHWC)
+TENSORFLOW = Family("tensorflow", _TENSORFLOW, NHWC)
+TORCH = Family("torch", Environment("torch", ("torch",)), NCHW)
+ONNX = Family("onnx", Environment("onnxruntime", ("numpy", "onnxruntime", "onnx")), NCHW)
+TFLITE = Family(
+    "tflite", Environment("litert", ("numpy", "ai_edge_litert.interpreter", "ai_edge_litert.schema_py_generated")), NHWC
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +86,7 @@ class Source:
     recognise: Callable[[Probe], str | None]
     load: Callable[[SourceFile, LoadOptions], LoadedModel]
     has_model: bool = True  # whether the file holds the model, or only weights of an architecture
+    has_signatures: bool = False  # whether the file can hold several signatures to choose from
 
     @property
     def environment(self) -> Environment:
@@ -107,7 +121,7 @@ def identify(path: Path) -> SourceFile:
         if detail is not None:
             # NOTE: Why here: PyTorch reads archives without looking at their checksums, flipped bits and all.
             seen.verify()
-            return SourceFile(str(path), source.name, detail, sha256_of(path), path.stat().st_size)
+            return SourceFile(str(path), source.name, detail, *fingerprint(path))
     known = "; ".join(source.title for source in SOURCES)
     raise UnknownSource(
         f"{path} is {seen.looks_like()}, which is no model edgeproof reads", fix=f"give one of: {known}"
@@ -131,14 +145,29 @@ def describe(job: Loading) -> ModelFacts:
 def load(file: SourceFile, options: LoadOptions) -> LoadedModel:
     """Load a model in this process, once however many stages ask for it; callers must not change what they get.
 
+    Its images are marked with the framework's layout, and the dimensions the user fixed have their sizes.
+
     Raises:
         LoadError: the framework cannot load it.
         UsageError: something the user must add is missing or does not fit.
     """
     source = SOURCES[file.kind]
+    if options.signature and not source.has_signatures:
+        raise UsageError(
+            f"--signature has no meaning for {file.path}, which has one signature ({file.detail})", fix="leave it out"
+        )
     if options.architecture and source.has_model:
         raise UsageError(
             f"--architecture has no meaning for {file.path}, which holds its model ({file.detail})",
             fix="leave it out, or name a file of weights",
         )
-    return source.load(file, options)
+    loaded = source.load(file, options)
+    signature = loaded.facts.signature
+    unknown = [name for name, _ in options.fixed if name not in signature.free]
+    if unknown:
+        raise UsageError(
+            f"--fix {unknown[0]}: the model has no free dimension of that name",
+            fix=f"its free dimensions are: {', '.join(signature.free) or 'none'}",
+        )
+    signature = layout.marked(signature.fixed(dict(options.fixed)), source.family.layout)
+    return dataclasses.replace(loaded, facts=dataclasses.replace(loaded.facts, signature=signature))

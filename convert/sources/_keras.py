@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert.errors import LoadError, UsageError
 from convert.sources._measure import agreed, measure
-from convert.spec import BATCH, LoadOptions, ModelFacts, SourceFile, TensorSpec
+from convert.spec import BATCH, RECURRENT, LoadOptions, ModelFacts, SourceFile, TensorSpec
 from convert.worker import summary
 
 if TYPE_CHECKING:
@@ -46,7 +46,15 @@ def load_keras(file: SourceFile, options: LoadOptions, suffix: str) -> LoadedMod
     inputs = agreed(own, options.inputs)
     # NOTE: Why measured: Keras states output shapes with None for every free axis, not which input's axis it follows.
     signature = measure(lambda arrays: run(model, arrays), inputs)
-    return LoadedModel(model, ModelFacts(signature, model.count_params()))
+    return LoadedModel(model, ModelFacts(signature, model.count_params(), traits=traits(model)))
+
+
+def traits(model: keras.Model) -> tuple[str, ...]:
+    """Name the traits of a model that the classes of its layers show."""
+    import keras
+
+    recurrent = (keras.layers.RNN, keras.layers.Bidirectional)
+    return (RECURRENT,) if any(isinstance(layer, recurrent) for layer in model._flatten_layers()) else ()
 
 
 def run(model: keras.Model, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickletools
 import zipfile
 import zlib
@@ -17,6 +18,7 @@ HEAD_BYTES = 4096
 BOMB_RATIO = 200
 WHOLE = 1 << 40  # bytes: no limit for a member that must be looked at to its end
 BOMB_BYTES = 1 << 30
+FOLDER_DEPTH = 3  # levels of a folder that are looked at; `1/variables/variables.index` is the deepest known model file
 
 _OTHER_FORMATS = (
     (4, b"TFL3", "a TFLite model"),
@@ -30,17 +32,17 @@ _OTHER_FORMATS = (
 
 @dataclass(frozen=True)
 class Probe:
-    """What a file shows at first sight: its first bytes and, where it is a zip archive, its members."""
+    """What a file shows at first sight: its first bytes and, where it is a zip archive or a folder, its members."""
 
     path: Path
     head: bytes
-    members: tuple[str, ...] = field(default=())  # of a zip archive
+    members: tuple[str, ...] = field(default=())
     is_folder: bool = False
 
     @property
     def is_zip(self) -> bool:
         """Whether the file is a readable zip archive."""
-        return bool(self.members)
+        return bool(self.members) and not self.is_folder
 
     @cached_property
     def root(self) -> str:
@@ -50,11 +52,20 @@ class Probe:
 
     def has(self, name: str) -> bool:
         """Whether the archive has a member `name`, below its root folder or not."""
-        return name in self.members or f"{self.root}/{name}" in self.members
+        return self.is_zip and (name in self.members or f"{self.root}/{name}" in self.members)
 
     def read(self, name: str, limit: int = 1 << 26) -> bytes:
         """Read one member, at most `limit` bytes of it; raises UnknownSource where it is damaged."""
         member = name if name in self.members else f"{self.root}/{name}"
+        if self.is_folder:
+            try:
+                with (self.path / member).open("rb") as stream:
+                    return stream.read(limit)
+            except OSError as error:
+                raise UnknownSource(
+                    f"{name} in {self.path} cannot be read: {error.strerror}",
+                    fix="check its permissions",
+                ) from error
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(member) as stream:
                 return stream.read(limit)
@@ -80,7 +91,7 @@ class Probe:
     def looks_like(self) -> str:
         """Describe a file that no source recognised."""
         if self.is_folder:
-            return "a folder"
+            return f"a folder (of {', '.join(self.members[:3])}, ...)" if self.members else "an empty folder"
         if not self.head:
             return "empty"
         for offset, magic, what in _OTHER_FORMATS:
@@ -105,7 +116,7 @@ def probe(path: Path) -> Probe:
         UnknownSource: it is a zip archive that is damaged, or whose members would escape or flood the disk.
     """
     if path.is_dir():
-        return Probe(path, b"", is_folder=True)
+        return Probe(path, b"", _files(path), is_folder=True)
     with path.open("rb") as stream:
         head = stream.read(HEAD_BYTES)
     if not head.startswith(b"PK\x03\x04"):
@@ -138,6 +149,17 @@ def probe(path: Path) -> Probe:
             fix="do not open this file; model weights do not compress like that",
         )
     return Probe(path, head, tuple(entry.filename for entry in entries))
+
+
+def _files(folder: Path) -> tuple[str, ...]:
+    """Name the files of a folder, relative to it, a few levels deep; links to other folders are not followed."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        inside = Path(place).relative_to(folder)
+        found += [(inside / name).as_posix() for name in names]
+        if len(inside.parts) + 1 >= FOLDER_DEPTH:
+            folders.clear()
+    return tuple(sorted(found))
 
 
 def truncated(path: Path) -> UnknownSource:

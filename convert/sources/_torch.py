@@ -15,9 +15,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from convert.errors import LoadError, MissingInputs, UsageError
+from convert.layout import inverse
 from convert.sources._measure import agreed, example, measure, trial_sizes
 from convert.sources._probe import WHOLE, Probe
-from convert.spec import BATCH, SIGNATURE_FILE, LoadOptions, ModelFacts, Promise, Signature, TensorSpec
+from convert.spec import (
+    BATCH,
+    GRID_SAMPLE,
+    RECURRENT,
+    SIGNATURE_FILE,
+    LoadOptions,
+    ModelFacts,
+    Promise,
+    Signature,
+    TensorSpec,
+)
 from convert.worker import summary
 
 if TYPE_CHECKING:
@@ -168,7 +179,27 @@ def loaded(
         raise missing_inputs(module)
     promised = promise.output_names if promise else ()
     signature = measure(lambda arrays: run(module, arrays, promised), inputs)
-    return LoadedModel(module, ModelFacts(signature, count_parameters(module), notes))
+    return LoadedModel(module, ModelFacts(signature, count_parameters(module), notes, traits(module)))
+
+
+#: Operators of exported and compiled graphs that show a trait.
+_TRAITS = {
+    RECURRENT: re.compile(r"\baten(?:::|\.)(?:lstm|gru|rnn_tanh|rnn_relu)\b"),
+    GRID_SAMPLE: re.compile(r"\baten(?:::|\.)grid_sampler"),
+}
+
+
+def traits(module: torch.nn.Module) -> tuple[str, ...]:
+    """Name the traits of a module that its graph or the classes of its parts show."""
+    import torch
+
+    if isinstance(module, torch.jit.ScriptModule):
+        text = str(module.inlined_graph)
+    elif isinstance(module, torch.fx.GraphModule):
+        text = "\n".join(str(node.target) for node in module.graph.nodes)
+    else:
+        return (RECURRENT,) if any(isinstance(part, torch.nn.RNNBase) for part in module.modules()) else ()
+    return tuple(trait for trait, pattern in _TRAITS.items() if pattern.search(text))
 
 
 def count_parameters(module: torch.nn.Module) -> int:
@@ -262,14 +293,18 @@ def module_of(exported: torch.export.ExportedProgram) -> torch.nn.Module:
     return module
 
 
-def positional(module: torch.nn.Module, signature: Signature) -> torch.nn.Module:
+def positional(
+    module: torch.nn.Module, signature: Signature, permutations: Mapping[str, tuple[int, ...]] | None = None
+) -> torch.nn.Module:
     """Wrap a module so that it takes the signature's inputs by position and returns a flat tuple of its outputs.
 
     The wrapper's forward shows the inputs' names as its arguments, which tracers and exporters carry into the file.
+    Inputs named in `permutations` come with their axes in that order.
     """
     import torch
 
     names = tuple(spec.name for spec in signature.inputs)
+    back = {name: inverse(axes) for name, axes in (permutations or {}).items()}
 
     class Positional(torch.nn.Module):
         def __init__(self) -> None:
@@ -277,7 +312,9 @@ def positional(module: torch.nn.Module, signature: Signature) -> torch.nn.Module
             self.model = module
 
         def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            return tuple(tensor for _, tensor in flatten(call(self.model, dict(zip(names, tensors, strict=True)))))
+            named = dict(zip(names, tensors, strict=True))
+            named |= {name: named[name].permute(axes) for name, axes in back.items()}
+            return tuple(tensor for _, tensor in flatten(call(self.model, named)))
 
     shown_as(Positional, names)
     return Positional().eval()

@@ -9,7 +9,7 @@ from kinds import SAMPLE_OF, SAMPLES
 
 from convert import convert, plan
 from convert.formats import FORMATS
-from convert.plan import Plan, candidates
+from convert.plan import Plan, Wish, candidates
 from convert.routes import ROUTES
 from convert.sources import SOURCES, identify
 from convert.spec import sha256_of
@@ -80,7 +80,7 @@ def plans_with(name: str) -> list[tuple[str, str, Plan]]:
         (kind, form, candidate)
         for kind in SOURCES.names()
         for form in FORMATS.names()
-        for candidate in candidates(kind, form, None)
+        for candidate in candidates(Wish(kind), form)
         if name in [route.name for route in candidate.routes]
     ]
     return sorted(found, key=lambda entry: len(entry[2].routes))
@@ -109,12 +109,12 @@ def test_every_route_leads_to_an_artifact_that_passes(name, tmp_path, monkeypatc
         (kind, form, candidate.name)
         for kind in ("keras",)
         for form in FORMATS.names()
-        for candidate in candidates(kind, form, None)
+        for candidate in candidates(Wish(kind), form)
         if len(candidate.routes) > 1
     ],
 )
 def test_a_chain_through_another_artifact_passes(kind, form, name, tmp_path, monkeypatch):
-    (candidate,) = [c for c in candidates(kind, form, None) if c.name == name]
+    (candidate,) = [c for c in candidates(Wish(kind), form) if c.name == name]
     monkeypatch.setattr(plan, "ROUTES", candidate.routes)
     (target,) = convert(SAMPLES / SAMPLE_OF[kind].file, form, out=tmp_path).targets
     assert [(attempt.plan, attempt.status) for attempt in target.attempts] == [(name, Status.PASS)]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from convert.formats import FORMATS
-from convert.plan import candidates
+from convert.plan import Wish, candidates
 from convert.routes import ROUTES
 from convert.sources import SOURCES
 from convert.worker import Environment
@@ -127,7 +127,7 @@ def test_a_kind_of_model_file_has_one_framework_that_runs_it_as_the_reference(ki
 @pytest.mark.parametrize("kind", SOURCES.names())
 @pytest.mark.parametrize("form", FORMATS.names())
 def test_a_kind_of_model_file_has_a_route_to_every_format(kind, form):
-    assert candidates(kind, form, None)
+    assert candidates(Wish(kind), form)
 
 
 @pytest.mark.parametrize("form", FORMATS.names())

@@ -115,9 +115,15 @@ def _remarks(target: TargetReport) -> list[str]:
     if target.status is not Status.PASS:
         lines.append(f"[{style}]{target.target} {target.status.value}[/{style}]: {escape(_first_line(target.reason))}")
     for index, attempt in enumerate(target.attempts):
+        if attempt.latency is not None or attempt.unraced:
+            lines.append(f"{target.target}: {escape(_raced(attempt, kept=index == target.kept))}")
         if index == target.kept:
             if target.status is Status.PASS and attempt.structure and "as promised" not in attempt.structure.reason:
                 lines.append(f"{target.target}: {escape(attempt.structure.reason)}")
+            continue
+        if attempt.status is Status.PASS:
+            if attempt.latency is None and not attempt.unraced:
+                lines.append(f"{target.target}: {escape(_outside(attempt))}")
             continue
         reached = "could not convert" if attempt.reached is Stage.CONVERT else f"failed at {attempt.reached.value}"
         fix = f"\n  fix: {attempt.fix}" if attempt.fix else ""
@@ -132,8 +138,26 @@ def _remarks(target: TargetReport) -> list[str]:
     if target.latency_reason:
         lines.append(f"{target.target}: no latency: {escape(target.latency_reason)}")
     if target.artifact is not None:
-        lines.append(f"{target.target}: {escape(target.artifact.path)}")
+        lines += [f"{target.target}: rescue: {escape(rescue)}" for rescue in target.artifact.rescues]
+        needs = target.attempts[target.kept].requires if target.kept is not None else ()
+        lines.append(f"{target.target}: {escape(', '.join((target.artifact.path, *needs)))}")
     return lines
+
+
+def _raced(attempt: Attempt, *, kept: bool) -> str:
+    """Say what a race measured of one candidate."""
+    size = f", {_bytes(attempt.artifact.file_bytes)}" if attempt.artifact else ""
+    if attempt.latency is None or attempt.latency.median_seconds is None:
+        reason = attempt.unraced or (attempt.latency.withheld if attempt.latency else "")
+        return f"race: {attempt.plan} not timed: {_first_line(reason)}"
+    steady = _steady(attempt.latency.median_seconds, attempt.latency.spread)
+    return f"race: {attempt.plan} {steady}{size}{' (kept)' if kept else ''}"
+
+
+def _outside(attempt: Attempt) -> str:
+    """Say of a candidate that passed why it was not raced."""
+    fixed = ", ".join(f"{name}={size}" for name, size in attempt.fixed)
+    return f"race: {attempt.plan} passed and was not raced: it fixes {fixed}, others keep it free"
 
 
 def _first_line(text: str) -> str:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, overload
 
 from convert.errors import EdgeproofError, LoadError, UnknownName
 from convert.registry import Registry
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RUNTIMES",
     "Execution",
+    "Feed",
     "Outputs",
     "Runtime",
     "Session",
@@ -59,7 +60,8 @@ class Session(Protocol):
 class Runtime:
     """One engine, and the families of sources it runs as a reference or the formats it runs as a device would.
 
-    `open` raises LoadError where the engine cannot load the file or cannot compute as asked.
+    `open` raises LoadError where the engine cannot load the file or cannot compute as asked. `supports` are the kinds
+    of foreign operators it has kernels for, or may have: it is run to see.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Runtime:
     open: Callable[[Subject], Session]
     families: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
+    supports: tuple[str, ...] = ()
 
 
 RUNTIMES: Registry[Runtime] = Registry("runtime", "validators.runtimes")
@@ -79,15 +82,35 @@ def reference_for(kind: str) -> Runtime:
     return _only(family, [runtime for runtime in RUNTIMES if family in runtime.families])
 
 
-def runtime_for(form: str) -> Runtime:
-    """Find the engine that runs a format on devices; raises UnknownName where none does."""
-    return _only(form, [runtime for runtime in RUNTIMES if form in runtime.formats])
+@overload
+def runtime_for(form: str) -> Runtime: ...
+@overload
+def runtime_for(form: str, needs: tuple[str, ...]) -> Runtime | None: ...
+def runtime_for(form: str, needs: tuple[str, ...] = ()) -> Runtime | None:
+    """Find the engine that runs a format on devices, the plainest that has the kinds of foreign operators it needs.
+
+    None where no engine has them; raises UnknownName where none runs the format at all.
+    """
+    engines = [runtime for runtime in RUNTIMES if form in runtime.formats]
+    _only(form, engines)
+    able = [runtime for runtime in engines if set(needs) <= set(runtime.supports)]
+    return min(able, key=lambda runtime: len(runtime.supports), default=None)
 
 
 def _only(name: str, found: list[Runtime]) -> Runtime:
     if not found:
         raise UnknownName.among("runtime for", name, (n for r in RUNTIMES for n in (*r.families, *r.formats)))
     return found[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """How one input of the cases is handed to a model: under which name and dtype, and its axes in which order."""
+
+    name: str
+    takes: str
+    dtype: str
+    axes: tuple[int, ...] = ()  # empty: as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +122,7 @@ class Execution:
     inputs: str  # .npz with keys <case>/<input>
     outputs: str  # .npz to write, with keys <case>/<output>
     only: tuple[str, ...] = ()  # cases to run; empty: all
-    feeds: tuple[tuple[str, str, str], ...] = ()  # (name in the file, name and dtype the model takes); empty: as named
+    feeds: tuple[Feed, ...] = ()  # what the model takes of a case's arrays; empty: all, as named
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +168,18 @@ def execute(job: Execution) -> Outputs:
     return Outputs(job.outputs, tuple(cases), names, tuple(failures), load_seconds)
 
 
-def feed(arrays: np.lib.npyio.NpzFile, case: str, feeds: tuple[tuple[str, str, str], ...]) -> dict[str, np.ndarray]:
-    """Read one case's arrays under the names and dtypes a model takes."""
+def feed(arrays: np.lib.npyio.NpzFile, case: str, feeds: tuple[Feed, ...]) -> dict[str, np.ndarray]:
+    """Read one case's arrays under the names and dtypes, and in the layout, that a model takes."""
+    import numpy as np
+
     named = {key.partition("/")[2]: arrays[key] for key in arrays.files if key.partition("/")[0] == case}
     if not feeds:
         return named
-    return {taken: named[name].astype(dtype, copy=False) for name, taken, dtype in feeds}
+    found = {}
+    for item in feeds:
+        array = named[item.name].astype(item.dtype, copy=False)
+        found[item.takes] = np.ascontiguousarray(array.transpose(item.axes)) if item.axes else array
+    return found
 
 
 def cases_of(arrays: np.lib.npyio.NpzFile) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from convert.spec import CUSTOM
 from convert.worker import Environment
 from validators.runtimes import RUNTIMES, Arrays, Runtime, Subject, cannot_open
 
@@ -39,4 +40,6 @@ def open_onnxruntime(subject: Subject) -> OnnxRuntimeSession:
         raise cannot_open("ONNX Runtime", subject.file.path, error) from error
 
 
-RUNTIMES.register(Runtime("onnxruntime", "ONNX Runtime", ONNXRUNTIME, open_onnxruntime, formats=("onnx",)))
+RUNTIMES.register(
+    Runtime("onnxruntime", "ONNX Runtime", ONNXRUNTIME, open_onnxruntime, formats=("onnx",), supports=(CUSTOM,))
+)

@@ -144,7 +144,7 @@ def test_a_file_of_no_known_kind_is_described(tmp_path, content, said):
 
 
 def test_a_folder_and_a_strange_archive_are_described_too(tmp_path):
-    assert probe(tmp_path).looks_like() == "a folder"
+    assert probe(tmp_path).looks_like() == "an empty folder"
     assert "word/document.xml" in probe(archive(tmp_path / "a.docx", {"word/document.xml": b"1"})).looks_like()
 
 

@@ -154,7 +154,7 @@ def test_a_file_of_no_kind_is_answered_with_what_it_is_and_all_kinds_there_are(n
 
 
 def test_a_folder_is_no_model(tmp_path):
-    with pytest.raises(UnknownSource, match="is a folder"):
+    with pytest.raises(UnknownSource, match="is an empty folder"):
         identify(tmp_path)
 
 

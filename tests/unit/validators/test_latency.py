@@ -13,7 +13,7 @@ from convert.spec import SourceFile
 from convert.worker import Environment
 from validators import latency
 from validators.latency import LEAST_RUNS, WINDOW_RUNS, Measurement, Timing, instability, measure, steady, summarise
-from validators.runtimes import RUNTIMES, Runtime, Subject
+from validators.runtimes import RUNTIMES, Feed, Runtime, Subject
 
 MS = 1e-3
 
@@ -216,7 +216,7 @@ def test_an_artifact_is_timed_on_the_cases_it_can_run_under_its_own_names_and_dt
         Subject(SourceFile("artifact", "onnx", "", "", 0), threads=3),
         str(path),
         only=tuple(f"case-{i}" for i in range(20)),
-        feeds=(("x", "args_0", "int32"),),
+        feeds=(Feed("x", "args_0", "int32"),),
     )
 
     found = measure(job)

@@ -10,7 +10,7 @@ from convert.formats import FORMATS
 from convert.sources import SOURCES
 from convert.spec import SourceFile
 from convert.worker import Environment
-from validators.runtimes import RUNTIMES, Execution, Runtime, Subject, execute, reference_for, runtime_for
+from validators.runtimes import RUNTIMES, Execution, Feed, Runtime, Subject, execute, reference_for, runtime_for
 
 # The registry
 
@@ -145,7 +145,7 @@ def test_only_the_cases_that_were_asked_for_are_run(engine, tmp_path):
 
 
 def test_inputs_are_fed_under_the_names_and_dtypes_the_model_takes(engine, tmp_path):
-    with np.load(execute(job(engine, tmp_path, [1], feeds=(("x", "args_0", "int32"),))).path) as stored:
+    with np.load(execute(job(engine, tmp_path, [1], feeds=(Feed("x", "args_0", "int32"),))).path) as stored:
         assert stored["case-0/taken"].tolist() == "args_0:int32"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from convert.spec import Signature, TensorSpec
+from validators.runtimes import Feed
 from validators.structure import BY_NAME, BY_POSITION, judge
 from validators.verdict import Status
 
@@ -55,7 +56,7 @@ def test_the_promise_itself_passes(match):
     verdict, binding = judge(PROMISED, PROMISED, match)
 
     assert verdict.status is Status.PASS
-    assert binding.feeds == (("left", "left", "float32"), ("right", "right", "float32"))
+    assert binding.feeds == (Feed("left", "left", "float32"), Feed("right", "right", "float32"))
     assert binding.outputs == (("digit", "digit"), ("parity", "parity"))
     assert binding.fixed == ()
 
@@ -122,7 +123,7 @@ def test_renamed_tensors_match_by_position_and_that_is_said():
     assert verdict.status is Status.PASS
     assert "left is args_0, right is args_1" in verdict.reason
     assert "digit is out_0" in verdict.reason
-    assert binding.feeds == (("left", "args_0", "float32"), ("right", "args_1", "float32"))
+    assert binding.feeds == (Feed("left", "args_0", "float32"), Feed("right", "args_1", "float32"))
     assert binding.outputs == (("digit", "out_0"), ("parity", "parity"))
 
 
@@ -136,7 +137,7 @@ def test_int64_narrowed_to_int32_is_noted_and_fed_as_the_artifact_takes_it():
 
     assert verdict.status is Status.PASS
     assert verdict.reason == "ids is int32, the source's is int64; label is int32, the source's is int64"
-    assert binding.feeds == (("ids", "ids", "int32"),)
+    assert binding.feeds == (Feed("ids", "ids", "int32"),)
 
 
 def test_float64_narrowed_to_float32_is_noted():

@@ -1,0 +1,50 @@
+"""The race: which of several proven artifacts to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from validators.latency import Measurement
+from validators.report import Attempt
+from validators.verdict import Status
+
+
+def contenders(attempts: Sequence[Attempt]) -> list[int]:
+    """Say which attempts are raced: of those that passed, the ones that keep most of the source's free dimensions.
+
+    NOTE: Why not all: a file for one batch size may be faster, but is less than what was promised; who wants it fixes
+    the size for every candidate.
+    """
+    passed = [index for index, attempt in enumerate(attempts) if attempt.status is Status.PASS]
+    fewest = min((len(attempts[index].fixed) for index in passed), default=0)
+    return [index for index in passed if len(attempts[index].fixed) == fewest]
+
+
+def winner(attempts: Sequence[Attempt]) -> int | None:
+    """Choose the fastest of those that were timed; within the measured spread, the smaller file.
+
+    None where none was timed, or none stably.
+    """
+    timed = [(index, attempt.latency) for index, attempt in enumerate(attempts) if attempt.latency is not None]
+    steady = [(index, latency) for index, latency in timed if latency.median_seconds is not None]
+    if not steady:
+        return None
+    _, first = min(steady, key=lambda item: item[1].median_seconds or 0.0)
+    tied = [index for index, latency in steady if overlap(first, latency)]
+    return min(tied, key=lambda index: (_size(attempts[index]), index))
+
+
+def overlap(one: Measurement, other: Measurement) -> bool:
+    """Whether the middle halves of two measurements' timings overlap, so that neither is called the faster."""
+    lows, highs = zip(_half(one), _half(other), strict=True)
+    return bool(max(lows) <= min(highs))
+
+
+def _half(measured: Measurement) -> tuple[float, float]:
+    """Give the ends of the middle half: the median with half the interquartile range on either side of it."""
+    median, spread = measured.median_seconds or 0.0, measured.spread or 0.0
+    return median * (1 - spread / 2), median * (1 + spread / 2)
+
+
+def _size(attempt: Attempt) -> int:
+    return attempt.artifact.file_bytes if attempt.artifact else 0
