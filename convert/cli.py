@@ -23,6 +23,8 @@ from convert.terminal import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from convert import api
     from convert.plan import Plan
 
@@ -39,11 +41,20 @@ Examples:
 
 
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.argument("model")
+@click.argument("model", required=False, default="")
 @click.option(
     "--to", "targets", default="", metavar="FORMAT[,FORMAT]", help="Formats to make: tflite, onnx, torchscript, or all."
 )
 @click.option("--inspect", is_flag=True, help="Say what MODEL is and what can be made of it, and convert nothing.")
+@click.option(
+    "--toolchains",
+    "toolchains",
+    is_flag=False,
+    flag_value="list",
+    default="",
+    metavar="[list|prepare[:NAME]|remove[:NAME]]",
+    help="List the converters that live in environments of their own, prepare them, or remove them; without MODEL.",
+)
 @click.option(
     "--out", default="", metavar="DIR", help="Folder for artifacts and report.  [default: build/<model name>]"
 )
@@ -63,6 +74,7 @@ def main(
     targets: str,
     *,
     inspect: bool,
+    toolchains: str,
     out: str,
     race: bool,
     via: str,
@@ -90,6 +102,13 @@ def main(
     """
     with exits():
         require_own_validators()
+        if toolchains:
+            with Talk(quiet=quiet) as say:
+                answer = keep_toolchains(toolchains, model, timeout, memory_of(memory_limit), say, as_json=as_json)
+            deliver(answer)
+            return
+        if not model:
+            raise UsageError("no model file was named", fix="python -m convert MODEL --to tflite; --help says the rest")
         # NOTE: Why imported here: --help must not wait for anything.
         from convert import api
 
@@ -149,6 +168,17 @@ def refuse_with_inspect() -> None:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = {"targets": "to", "only_plan": "plan"}.get(name, name)
             raise UsageError(f"--inspect converts nothing, so --{option} has no meaning", fix="leave one of them out")
+
+
+def keep_toolchains(
+    asked: str, model: str, timeout: float, memory_bytes: int, say: Callable[[str], None], *, as_json: bool
+) -> str:
+    """List, prepare or remove toolchains as --toolchains asks, and give the answer."""
+    from convert.toolchains import _command
+
+    if model:
+        raise UsageError(f"--toolchains converts nothing, so {model} has no meaning", fix="leave one of them out")
+    return _command.perform(asked, timeout, memory_bytes, say, as_json=as_json)
 
 
 def show(inspected: api.Inspected, *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ EdgeproofError              never raised itself
 │   └── MissingExtra        a framework that is not installed
 ├── LoadError               exit 3: a model file that its framework cannot load
 ├── RouteError              one candidate failed to convert; the next one is tried
+├── ToolchainError          exit 3: a converter's own environment cannot be made or is damaged
 ├── RunStopped              the run was interrupted
 └── WorkerError             exit 3: a stage's process failed
     ├── WorkerCrashed       it died: the signal, the end of its log
@@ -73,6 +74,10 @@ class LoadError(EdgeproofError):
 
 class RouteError(EdgeproofError):
     """One candidate failed to convert; the planner's next one is tried."""
+
+
+class ToolchainError(EdgeproofError):
+    """The environment of a converter that lives apart cannot be made, or is damaged."""
 
 
 class RunStopped(EdgeproofError):
