@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable
@@ -14,6 +15,9 @@ from fresh import ENOUGH_DB, ENOUGH_EQUAL
 from models import ENTRIES, PAIRS, TITLES, Entry
 
 from convert.formats import FORMATS
+
+#: Folders of the machine that ran it, which are nobody's business.
+FOLDERS = re.compile(r"(?<![\w.])/[^\s'\":,;()]*/")
 
 HEAD = """# The zoo
 
@@ -76,8 +80,8 @@ def summary(cells: dict[tuple[Entry, str], Cell]) -> list[str]:
     shown = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "edgeproof")
     lines += ["", f"Versions: {shown}. Machine: {', '.join(f'{k} {v}' for k, v in machine.items())}.", ""]
     lines += [
-        f"The independent check (`tests/zoo/fresh.py`) shares no code with the tool: {ENOUGH_DB:.0f} dB signal to noise "
-        f"on fresh inputs against the model as it was built, and {ENOUGH_EQUAL:.0%} of integers equal.",
+        f"The independent check (`tests/zoo/fresh.py`) shares no code with the tool: {ENOUGH_DB:.0f} dB signal to "
+        f"noise on fresh inputs against the model as it was built, and {ENOUGH_EQUAL:.0%} of integers equal.",
         "",
     ]
     return lines
@@ -108,7 +112,7 @@ def failures(cells: dict[tuple[Entry, str], Cell]) -> list[str]:
 
 def plain(text: str, most: int = 240) -> str:
     """Make the first line of a message fit a table."""
-    first = next(iter(text.splitlines()), "")
+    first = FOLDERS.sub("", next(iter(text.splitlines()), ""))
     return (first[:most] + "..." if len(first) > most else first).replace("|", "\\|")
 
 

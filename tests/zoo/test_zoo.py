@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cells import Cell, Store, convert, targets
 from expected import FAILURES, FIXED, surprise
 from fingerprint import definitions, of_model
-from fresh import check
 from models import BY_NAME, ENTRIES, PAIRS, TITLES
+from places import HERE
 
 CELLS = [(entry.name, form) for entry in ENTRIES for form in targets(entry)]
 
@@ -97,8 +101,6 @@ def test_a_kept_result_is_taken_again_only_while_the_tool_is_the_same(tmp_path: 
 
 
 def test_an_artifact_called_right_that_answers_otherwise_is_a_surprise(samples: Path, tmp_path: Path) -> None:
-    import numpy as np
-
     image = np.random.default_rng(0).standard_normal((1, 1, 8, 8)).astype("float32")
     spec = {"name": "image", "dtype": "float32", "shape": ["batch", 1, 8, 8]}
     reported = {side: {"inputs": [spec], "outputs": [{"name": "logits"}]} for side in ("source", "artifact")}
@@ -107,7 +109,10 @@ def test_an_artifact_called_right_that_answers_otherwise_is_a_surprise(samples: 
         **{f"{case}|in|image": image for case in range(4)},
         **{f"{case}|out|0|logits": np.random.default_rng(case).standard_normal((1, 10)) for case in range(4)},
     )
-    verdict = check(str(samples / "digits.pt"), "torchscript", str(tmp_path / "fresh.npz"), reported)
+    (tmp_path / "reported.json").write_text(json.dumps(reported))
+    command = [sys.executable, HERE / "fresh.py", samples / "digits.pt", "torchscript"]
+    command += [tmp_path / "fresh.npz", tmp_path / "reported.json"]
+    verdict = json.loads(subprocess.check_output(command, text=True).splitlines()[-1])
     assert verdict["agreed"] is False
     assert "dB" in verdict["why"]
     cell = Cell("torch/hand_ssd", "onnx", status="PASS", checked=verdict)
