@@ -70,6 +70,7 @@ SAMPLE_OF = {
     "torchscript": Sample("digits.pt"),
     "exported_program": Sample("digits.pt2"),
     "torch_weights": Sample("digits_weights.pt", WEIGHTS),
+    "huggingface": Sample("bert_digits"),
     "lightning": Sample("digits_weights.pt", WEIGHTS, script=LIGHTNING),
     "safetensors": Sample("digits_weights.safetensors", WEIGHTS),
     "torch_pickle": Sample("digits_weights.pt", {"trust": True, "input": WEIGHTS["input"]}, script=PICKLE),
