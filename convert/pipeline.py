@@ -21,6 +21,7 @@ from convert.plan import Plan, Wish
 from convert.routes import Task, perform
 from convert.sources import SOURCES, identify
 from convert.spec import KEEP, Artifact, LoadOptions, ModelFacts, Request, SourceFile
+from convert.toolchains import prepared
 from convert.worker import Workers, limits_of
 from validators.inputs import read_user_file, specs_of
 from validators.prove import (
@@ -232,6 +233,8 @@ def convert(current: Run, candidate: Plan, label: str, stages: list[StageRun]) -
         home = current.workers.folder / stage
         if home.exists():
             shutil.rmtree(home)  # what an earlier run left must not be taken for this one's
+        if route.toolchain:
+            prepared(route.toolchain, current.workers, current.say, f"prepare-{label}")
         task = Task(
             route=route.name,
             module=route.convert.__module__,

@@ -49,7 +49,7 @@ FILES = {
     "truncated.safetensors": "truncated",
     "stub.h5": "HDF5",
     "damaged.pt": "damaged.pt",
-    "folder": "folder is a folder",
+    "folder": "folder is an empty folder",
     "traversal.keras": "outside",
     "a" * 300: "too long",
 }

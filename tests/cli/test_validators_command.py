@@ -90,7 +90,7 @@ REFUSED = {
     "an artifact that is not there": (["nosuch.tflite", "--reference", SAMPLES / "digits.pt"], "nosuch.tflite"),
     "an artifact that is empty": (["empty", "--reference", SAMPLES / "digits.pt"], "empty is empty"),
     "an artifact of text": (["text", "--reference", SAMPLES / "digits.pt"], "text is text"),
-    "a folder for an artifact": (["folder", "--reference", SAMPLES / "digits.pt"], "folder is a folder"),
+    "a folder for an artifact": (["folder", "--reference", SAMPLES / "digits.pt"], "folder is an empty folder"),
     "a Keras model for an artifact": ([SAMPLES / "digits.keras", "--reference", SAMPLES / "digits.pt"], "digits.keras"),
     "a reference that is not there": ([SAMPLES / "digits.pt", "--reference", "nosuch.pt"], "nosuch.pt"),
     "a reference that is empty": ([SAMPLES / "digits.pt", "--reference", "empty"], "empty is empty"),

@@ -32,7 +32,7 @@ class Bench:
         """Prove the artifact in `path` as `validate` does, without timing it."""
         form = recognise(path).name
         artifact = Artifact(str(path), form, "fp32", Signature((), ()), sha256_of(path), path.stat().st_size)
-        return prove(self.workers, self.baseline, artifact, f"{form}-{next(self._count)}", match)
+        return prove(self.workers, self.baseline, artifact, f"{form}-{next(self._count)}", match=match)
 
 
 @pytest.fixture(scope="session")
