@@ -382,7 +382,6 @@ EXTRAS = {
     "h5py": "tensorflow",
     "torch": "torch",
     "safetensors": "torch",
-    "transformers": "huggingface",
     "litert_torch": "tflite",
     "ai_edge_litert": "tflite",
     "flatbuffers": "tflite",

@@ -15,6 +15,7 @@ import pytest
 
 from convert.formats import FORMATS
 from convert.plan import Wish, candidates
+from convert.rewrites import REWRITES
 from convert.routes import ROUTES
 from convert.sources import SOURCES
 from convert.worker import Environment
@@ -22,12 +23,19 @@ from validators.reports import RENDERINGS
 from validators.runtimes import RUNTIMES, reference_for, runtime_for
 
 FAMILIES = {source.family.name for source in SOURCES}
-REGISTRIES = (SOURCES, ROUTES, FORMATS, RUNTIMES, RENDERINGS)
+REGISTRIES = (SOURCES, ROUTES, FORMATS, RUNTIMES, RENDERINGS, REWRITES)
 
 FAMILIES = {source.family.name for source in SOURCES}
 
 #: The function of each kind of plug-in that tells which file it comes from.
-HOMES = {"source": "load", "route": "convert", "format": "seal", "runtime": "open", "rendering": "render"}
+HOMES = {
+    "source": "load",
+    "route": "convert",
+    "format": "seal",
+    "runtime": "open",
+    "rendering": "render",
+    "rewrite": "apply",
+}
 
 PLUG_INS = [
     pytest.param(registry, item, id=f"{registry.noun}-{item.name}") for registry in REGISTRIES for item in registry

@@ -1,0 +1,144 @@
+"""Rewrites of ONNX graphs compute what the graph computed before, and say what they changed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from convert.rewrites import REWRITES, rescue
+from convert.rewrites.leaked_constants import bind
+
+FLOAT = TensorProto.FLOAT
+
+
+def model(nodes, inputs, outputs, constants=(), version: int = 18) -> onnx.ModelProto:
+    def values(named):
+        return [helper.make_tensor_value_info(name, FLOAT, shape) for name, shape in named.items()]
+
+    tensors = [numpy_helper.from_array(array, name) for name, array in constants]
+    graph = helper.make_graph(nodes, "g", values(inputs), values(outputs), tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=9)
+
+
+def run(made: onnx.ModelProto, **inputs: np.ndarray) -> list[np.ndarray]:
+    onnx.checker.check_model(made)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, inputs)
+
+
+def agree(made: onnx.ModelProto, consumer: str = "", **inputs: np.ndarray) -> tuple[str, ...]:
+    """Rewrite a model that runs before and after, and give what was said."""
+    before = run(made, **inputs)
+    said = rescue(made, consumer)
+    for one, other in zip(before, run(made, **inputs), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-4)
+    return said
+
+
+def test_erfc_becomes_one_minus_erf():
+    nodes = [helper.make_node("Erfc", ["x"], ["y"], name="gelu/Erfc")]
+    made = model(nodes, {"x": [3]}, {"y": [3]})
+    (said,) = rescue(made)
+    assert "Erfc" in said
+    assert "gelu/Erfc" in said
+    x = np.array([-1, 0, 0.5], np.float32)
+    np.testing.assert_allclose(run(made, x=x)[0], [math.erfc(value) for value in x], rtol=1e-6)
+
+
+def test_nodes_out_of_order_are_sorted_also_in_bodies():
+    def nodes(given: str, made: str):
+        return [helper.make_node("Neg", ["inner"], [made]), helper.make_node("Exp", [given], ["inner"])]
+
+    body = helper.make_graph(
+        [*nodes("state", "next"), helper.make_node("Identity", ["go"], ["on"])],
+        "body",
+        [
+            helper.make_tensor_value_info("step", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", FLOAT, [2]),
+        ],
+        [helper.make_tensor_value_info("on", TensorProto.BOOL, []), helper.make_tensor_value_info("next", FLOAT, [2])],
+    )
+    loop = helper.make_node("Loop", ["count", "", "x"], ["y"], body=body)
+    made = model([loop], {"x": [2]}, {"y": [2]}, [("count", np.array(2))])
+    assert rescue(made) == ("nodes put in topological order in body",)
+    np.testing.assert_allclose(run(made, x=np.zeros(2, np.float32))[0], np.full(2, -math.exp(-1)), rtol=1e-6)
+
+
+def test_constants_listed_as_inputs_are_no_inputs_any_more():
+    made = model(
+        [helper.make_node("Add", ["x", "c"], ["y"])], {"x": [2], "c": [2]}, {"y": [2]}, [("c", np.ones(2, "f"))]
+    )
+    said = agree(made, x=np.zeros(2, np.float32))
+    assert said == ("1 constant(s) were listed as inputs; they are constants now",)
+    assert [value.name for value in made.graph.input] == ["x"]
+
+
+def test_a_leaked_constant_whose_value_is_known_is_bound():
+    made = model([helper.make_node("Add", ["x", "mean"], ["y"])], {"x": [2], "mean": [2]}, {"y": [2]})
+    assert bind(made, {"mean": np.ones(2, np.float32), "other": np.ones(1, np.float32)})
+    assert run(made, x=np.zeros(2, np.float32))[0].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("groups", [2, 16], ids=["split", "dense"])
+@pytest.mark.parametrize("version", [11, 18])
+def test_a_grouped_convolution_of_volumes_becomes_plain_ones_for_onnx2tf(groups, version):
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((16, 16 // groups, 2, 3, 3)).astype(np.float32)
+    constants = [("w", weight), ("b", rng.standard_normal(16).astype(np.float32))]
+    node = helper.make_node("Conv", ["x", "w", "b"], ["y"], name="depthwise", group=groups, pads=[0, 1, 1, 0, 1, 1])
+    made = model([node], {"x": [1, 16, 4, 5, 5]}, {"y": [1, 16, 3, 5, 5]}, constants, version)
+    untouched = onnx.ModelProto.FromString(made.SerializeToString())
+    assert rescue(untouched) == ()
+    (said,) = agree(made, "onnx2tf", x=rng.standard_normal((1, 16, 4, 5, 5)).astype(np.float32))
+    assert "depthwise" in said
+    groups_left = [a.i for n in made.graph.node for a in n.attribute if a.name == "group"]
+    assert set(groups_left) <= {1}
+
+
+@pytest.mark.parametrize("onesided", [0, 1])
+@pytest.mark.parametrize("windowed", [False, True])
+def test_a_short_time_fourier_transform_becomes_a_convolution(onesided, windowed):
+    rng = np.random.default_rng(0)
+    constants = [("step", np.array(4)), ("length", np.array(16))]
+    constants += [("window", np.hanning(16).astype(np.float32))] if windowed else []
+    inputs = ["x", "step", "window" if windowed else "", "length"]
+    bins = 9 if onesided else 16
+    made = model(
+        [helper.make_node("STFT", inputs, ["y"], name="front", onesided=onesided)],
+        {"x": [2, 40, 1]},
+        {"y": [2, 7, bins, 2]},
+        constants,
+    )
+    (said,) = agree(made, "onnx2tf", x=rng.standard_normal((2, 40, 1)).astype(np.float32))
+    assert "front" in said
+    assert "STFT" not in {node.op_type for node in made.graph.node}
+
+
+@pytest.mark.parametrize(("parts", "onesided", "inverse"), [(1, 1, 0), (1, 0, 0), (2, 0, 0), (2, 0, 1)])
+def test_a_fourier_transform_becomes_a_matrix_product(parts, onesided, inverse):
+    rng = np.random.default_rng(0)
+    bins = 7 if onesided else 12
+    node = helper.make_node("DFT", ["x"], ["y"], name="spectrum", axis=1, onesided=onesided, inverse=inverse)
+    made = model([node], {"x": [3, 12, parts]}, {"y": [3, bins, 2]}, version=17)
+    (said,) = agree(made, "onnx2tf", x=rng.standard_normal((3, 12, parts)).astype(np.float32))
+    assert "spectrum" in said
+    assert "DFT" not in {node.op_type for node in made.graph.node}
+
+
+def test_nothing_is_said_of_a_graph_that_needs_nothing():
+    made = model([helper.make_node("Relu", ["x"], ["y"])], {"x": [2]}, {"y": [2]})
+    before = made.SerializeToString()
+    assert all(rescue(made, consumer) == () for consumer in ("", "onnx2tf"))
+    assert made.SerializeToString() == before
+
+
+def test_every_rewrite_says_why_it_is_there():
+    assert all(len(rewrite.why.split()) > 5 for rewrite in REWRITES)
