@@ -33,12 +33,16 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-# The slow suites: the model zoo and the full matrix of sources and routes. timm is installed without its
-# dependencies, because torchvision has no CPU build and would replace PyTorch.
+# The zoo, kept in build/zoo and resumed; writes docs/zoo.md. A slice: make zoo ONLY='mobile*'. All of it also runs the
+# slow tests. timm is installed without its dependencies, because torchvision has no CPU build and would replace
+# PyTorch; torchvision and Keras 2 only build models, beside what the tool can see.
 zoo: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt transformers
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps timm
-	$(BIN)/python -m pytest -m slow
+	@test -d build/zoo/packages/tf_keras || $(BIN)/python -m pip install --quiet --no-deps --target build/zoo/packages \
+		torchvision==0.28.0 tf_keras==2.21.0
+	$(BIN)/python tests/zoo/runner.py $(if $(ONLY),--only '$(ONLY)') $(ZOO)
+	$(if $(ONLY),,$(BIN)/python -m pytest -m slow)
 
 # Train every sample again; the torch hazards use the weights of the torch digits.
 samples: setup

@@ -382,6 +382,7 @@ EXTRAS = {
     "h5py": "tensorflow",
     "torch": "torch",
     "safetensors": "torch",
+    "transformers": "huggingface",
     "litert_torch": "tflite",
     "ai_edge_litert": "tflite",
     "flatbuffers": "tflite",

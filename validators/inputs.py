@@ -31,6 +31,9 @@ USER_ROWS = 256
 #: Rows of the user's batch case, where the batch is free.
 USER_BATCH = 8
 
+#: How tokenizers call the input that says which words count.
+ATTENTION_MASK = "attention_mask"
+
 #: Upper end of integer inputs whose range nobody stated.
 UNKNOWN_HIGH = 1
 
@@ -246,6 +249,9 @@ def _case(name: str, kind: str, signature: Signature, sizes: dict[str, int], see
     for spec in signature.inputs:
         rng = np.random.default_rng([seed, zlib.crc32(f"{name}/{spec.name}".encode())])
         arrays[spec.name] = _values(kind, spec, spec.sized(sizes), rng)
+        if spec.name.endswith(ATTENTION_MASK) and spec.shape and "int" in spec.dtype:
+            # NOTE: Why: what attends to nothing at all, as the first word of a decoder then does, has no defined value.
+            arrays[spec.name][..., 0] = 1
     return Case(name, tuple(sizes.items()), arrays)
 
 

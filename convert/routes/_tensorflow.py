@@ -1,13 +1,14 @@
-"""Keras models as TensorFlow functions and SavedModels with a signature of positions."""
+"""Keras models and SavedModels as TensorFlow functions from positions to positions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convert.layout import axes_to
 from convert.routes import Work
+from convert.sources._frozen import Frozen, freeze, rename_functions, revive
 from convert.spec import BATCH, Signature
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ def function(work: Work, signature: Signature) -> tuple[Callable[..., dict[str, 
     """
     import tensorflow as tf
 
-    from convert.sources._keras import call
-
     specs = [
         tf.TensorSpec([None if isinstance(dim, str) else dim for dim in spec.shape], spec.dtype, name=name)
         for spec, name in zip(signature.inputs, input_names(signature), strict=True)
@@ -42,9 +41,9 @@ def function(work: Work, signature: Signature) -> tuple[Callable[..., dict[str, 
     back = {own.name: axes_to(served, own.layout) for own, served in moved if own.layout != served.layout}
 
     def serve(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
-        named = dict(zip(names, tensors, strict=True))
-        named |= {name: tf.transpose(named[name], axes) for name, axes in back.items()}
-        found = call(work.model, named)
+        given = dict(zip(names, tensors, strict=True))
+        given |= {name: tf.transpose(given[name], axes) for name, axes in back.items()}
+        found = answer(work.model, given)
         return {
             position: found[spec.name]
             for position, spec in zip(output_names(signature), signature.outputs, strict=True)
@@ -53,8 +52,16 @@ def function(work: Work, signature: Signature) -> tuple[Callable[..., dict[str, 
     return serve, specs
 
 
+def answer(model: Any, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Call a Keras model or a SavedModel's signature by names."""
+    from convert.sources._keras import call
+    from convert.sources._saved_model import Served
+
+    return model(inputs) if isinstance(model, Served) else call(model, inputs)
+
+
 def save(work: Work, signature: Signature, folder: Path) -> None:
-    """Write a SavedModel of the model whose default signature is of positions."""
+    """Write a SavedModel of a Keras model whose default signature is of positions."""
     import keras
 
     serve, specs = function(work, signature)
@@ -72,11 +79,53 @@ def to_tflite(work: Work, signature: Signature) -> None:
 
     import tensorflow as tf
 
+    from convert.sources._saved_model import Served
+
+    if isinstance(work.model, Served):
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen_function(work, signature)])
+        work.out.write_bytes(converter.convert())
+        return
     with tempfile.TemporaryDirectory() as folder:
         save(work, signature, Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         work.out.write_bytes(converter.convert())
+
+
+def frozen_function(work: Work, signature: Signature) -> Any:
+    """Give a SavedModel's function with its variables as constants, its inputs and outputs in the signature's order.
+
+    Its loops were traced at a free batch, and their lists keep -1 for it even where `signature` fixes the batch; TFLite
+    has no such lists (tensorflow#58668), so they are given the size.
+    """
+    serve, _ = function(work, signature)
+
+    def call(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        found = serve(*(inputs[spec.name] for spec in signature.inputs))
+        return {spec.name: found[name] for spec, name in zip(signature.outputs, output_names(signature), strict=True)}
+
+    frozen = freeze(call, signature)
+    leading = {spec.shape[0] for spec in signature.inputs if spec.shape}
+    (batch,) = leading if len(leading) == 1 else (BATCH,)
+    if isinstance(batch, int):
+        _size_lists(frozen, batch)
+        rename_functions(frozen.graph, f"_at_{batch}")
+    return revive(frozen)
+
+
+def _size_lists(frozen: Frozen, batch: int) -> None:
+    """Give the elements of tensor lists whose leading size is open `batch` cases, in place."""
+    import tensorflow as tf
+
+    for nodes in frozen.bodies:
+        constants = {node.name: node for node in nodes if node.op == "Const"}
+        lists = [node for node in nodes if node.op.startswith("TensorList")]
+        for name in {name.partition(":")[0] for node in lists for name in node.input} & constants.keys():
+            tensor = constants[name].attr["value"].tensor
+            shape = tf.make_ndarray(tensor)
+            if shape.ndim == 1 and shape.size > 1 and shape[0] == -1:
+                sized = [batch, *shape[1:]]
+                tensor.CopyFrom(tf.make_tensor_proto(sized, dtype=shape.dtype))
 
 
 def at_batch_one(signature: Signature) -> Signature:

@@ -25,7 +25,7 @@ ROUTES.register(
     Route(
         name="tf2onnx",
         title="tf2onnx",
-        takes=("keras",),
+        takes=("keras", "tensorflow"),
         gives="onnx",
         rank=10,
         why="the only exporter of TensorFlow graphs that keeps every free dimension",

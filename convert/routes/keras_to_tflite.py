@@ -19,7 +19,7 @@ ROUTES.register(
     Route(
         name="tflite-converter",
         title="TFLiteConverter",
-        takes=("keras",),
+        takes=("keras", "tensorflow"),
         gives="tflite",
         rank=10,
         why="TensorFlow's own converter; the fastest files of the Keras zoo",

@@ -21,7 +21,7 @@ ROUTES.register(
     Route(
         name="tflite-converter-batch1",
         title="TFLiteConverter at batch 1",
-        takes=("keras",),
+        takes=("keras", "tensorflow"),
         gives="tflite",
         rank=20,
         why="recurrent networks convert to built-in operators only at a fixed batch (tensorflow#58668)",

@@ -27,10 +27,11 @@ def trial_sizes(signature: Signature, varied: str = "") -> dict[str, int]:
 
 
 def example(spec: TensorSpec, sizes: dict[str, int]) -> np.ndarray:
-    """Make an array that fits `spec`: ones for floats and masks, the lowest allowed value for integers."""
+    """Make an array that fits `spec`: ones for floats and masks, the lowest allowed value for other integers."""
     import numpy as np
 
-    value = 1 if spec.low is None and spec.dtype.startswith(("float", "bool")) else spec.low or 0
+    flags = (spec.low, spec.high) == (0, 1) or spec.dtype.startswith(("float", "bool"))
+    value = 1 if flags else spec.low or 0
     return np.full(spec.sized(sizes), value, dtype=spec.dtype)
 
 
@@ -71,7 +72,7 @@ def _attempt(run: Run, signature: Signature, varied: str) -> dict[str, np.ndarra
 def agreed(own: tuple[TensorSpec, ...], given: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
     """Narrow the inputs a file promises by those the user gave: sizes for free dimensions, ranges for integers.
 
-    Raises UsageError where they contradict each other.
+    A dimension that gets a size in one has it in the others too. Raises UsageError where they contradict each other.
     """
     by_name = {spec.name: spec for spec in given}
     unknown = [name for name in by_name if name not in {spec.name for spec in own}]
@@ -89,4 +90,8 @@ def agreed(own: tuple[TensorSpec, ...], given: tuple[TensorSpec, ...]) -> tuple[
                 fix=f"leave it out, or fix only free dimensions and ranges of '{spec}'",
             )
         narrowed.append(wanted)
-    return tuple(narrowed)
+    pairs = [
+        pair for spec, wanted in zip(own, narrowed, strict=True) for pair in zip(spec.shape, wanted.shape, strict=True)
+    ]
+    sizes = {dim: size for dim, size in pairs if isinstance(dim, str) and isinstance(size, int)}
+    return Signature(tuple(narrowed), ()).fixed(sizes).inputs

@@ -28,6 +28,18 @@ weights = {f"model.{name}": tensor for name, tensor in torch.load(sys.argv[1]).i
 torch.save({"pytorch-lightning_version": "2.5.0", "state_dict": weights, "hyper_parameters": {}}, sys.argv[2])
 """
 
+EXPORT = """
+import sys, keras
+keras.saving.load_model(sys.argv[1]).export(sys.argv[2], verbose=False)
+"""
+
+PACK = """
+import sys, keras, tarfile, tempfile
+with tempfile.TemporaryDirectory() as folder, tarfile.open(sys.argv[2], "w:gz") as archive:
+    keras.saving.load_model(sys.argv[1]).export(folder, verbose=False)
+    archive.add(folder, ".")
+"""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -53,9 +65,12 @@ class Sample:
 SAMPLE_OF = {
     "keras": Sample("digits.keras"),
     "keras_h5": Sample("digits.h5"),
+    "saved_model": Sample("digits.keras", script=EXPORT),
+    "tf_hub": Sample("digits.keras", script=PACK),
     "torchscript": Sample("digits.pt"),
     "exported_program": Sample("digits.pt2"),
     "torch_weights": Sample("digits_weights.pt", WEIGHTS),
+    "huggingface": Sample("bert_digits"),
     "lightning": Sample("digits_weights.pt", WEIGHTS, script=LIGHTNING),
     "safetensors": Sample("digits_weights.safetensors", WEIGHTS),
     "torch_pickle": Sample("digits_weights.pt", {"trust": True, "input": WEIGHTS["input"]}, script=PICKLE),

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cells import Cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +66,21 @@ FIXED = {
     ("torch/hf_bert", "tflite"): ("batch",),
     ("torch/hf_gpt2", "tflite"): ("batch",),
 }
+
+
+def surprise(cell: Cell) -> str:
+    """Say how a cell came out otherwise than the tables say; empty where it did not."""
+    key = (cell.model, cell.form)
+    expected = FAILURES.get(key)
+    if cell.wrong:
+        return f"called right, but an independent check disagrees: {cell.checked['why']}"
+    if expected is not None:
+        if cell.proven:
+            return f"passes now; take it out of FAILURES: {expected.reason}"
+        told = f"{cell.told}\n{cell.reason}"
+        return "" if expected.says in told else f"fails for another reason than the known one:\n{told}"
+    if not cell.proven:
+        return f"{cell.status}: {cell.told or cell.reason}"
+    if cell.lost != FIXED.get(key, ()):
+        return f"has fixed {cell.lost}; update FIXED"
+    return ""

@@ -114,6 +114,13 @@ def test_booleans_take_both_values():
     assert {bool(case.arrays["flags"][0]) for case in generate(MANY, 0)} == {False, True}
 
 
+def test_no_row_of_an_attention_mask_is_masked_from_its_first_word_on():
+    spec = TensorSpec("attention_mask", "int64", ("batch", "sequence"), 0, 1)
+    masks = [case.arrays["attention_mask"] for case in generate(Signature((spec,), ()), seed=0)]
+    assert all((mask[:, 0] == 1).all() for mask in masks)
+    assert any((mask == 0).any() for mask in masks)
+
+
 def test_floats_come_positive_sparse_large_small_zero_and_one():
     by_kind: dict[str, list[np.ndarray]] = {}
     for case in generate(FIXED, 0):

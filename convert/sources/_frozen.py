@@ -1,0 +1,80 @@
+"""TensorFlow graphs frozen into constants, to be rewritten and revived as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from convert.spec import Signature
+
+Call = Callable[[dict[str, Any]], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A GraphDef without variables; the names of the tensors to feed and fetch are in the order of a signature."""
+
+    graph: Any
+    feeds: tuple[str, ...]
+    fetches: tuple[str, ...]
+
+    @property
+    def bodies(self) -> list[Any]:
+        """The nodes of the graph, then those of every function in its library."""
+        return [self.graph.node, *(function.node_def for function in self.graph.library.function)]
+
+
+def freeze(call: Call, signature: Signature) -> Frozen:
+    """Trace a function of named tensors at the sizes of `signature` and turn its variables into constants."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    names = [spec.name for spec in signature.inputs]
+
+    def body(*tensors: Any) -> list[Any]:
+        found = call(dict(zip(names, tensors, strict=True)))
+        return [found[spec.name] for spec in signature.outputs]
+
+    taken = [tf.TensorSpec([None if isinstance(d, str) else d for d in s.shape], s.dtype) for s in signature.inputs]
+    function = tf.function(body, input_signature=taken, autograph=False).get_concrete_function()
+    # NOTE: Why not lowered: loops as Switch and Merge nodes cannot be imported into a function again.
+    frozen = convert_variables_to_constants_v2(function, lower_control_flow=False)
+    feeds = tuple(tensor.name for tensor in frozen.inputs if tensor.dtype != tf.resource)
+    return Frozen(frozen.graph.as_graph_def(), feeds, tuple(tensor.name for tensor in frozen.outputs))
+
+
+def rename_functions(graph: Any, mark: str) -> None:
+    """Append `mark` to every function's name, where it is defined and called, in place.
+
+    TensorFlow keeps one function per name and process: a rewritten one needs a name of its own.
+    """
+    library = graph.library.function
+    names = {function.signature.name for function in library}
+    for nodes in (graph.node, *(function.node_def for function in library)):
+        for node in nodes:
+            if node.op in names:
+                node.op += mark
+            for attribute in node.attr.values():
+                _rename_called(attribute, mark)
+    for function in library:
+        function.signature.name += mark
+    for gradient in graph.library.gradient:
+        gradient.function_name += mark
+        gradient.gradient_func += mark
+
+
+def _rename_called(attribute: Any, mark: str) -> None:
+    kind = attribute.WhichOneof("value")
+    for called in (attribute.func,) if kind == "func" else attribute.list.func if kind == "list" else ():
+        called.name += mark
+        for inner in called.attr.values():
+            _rename_called(inner, mark)
+
+
+def revive(frozen: Frozen) -> Any:
+    """Import a graph and give it as a ConcreteFunction of tensors in the order of its feeds and fetches."""
+    import tensorflow as tf
+
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(frozen.graph, name=""), [])
+    return wrapped.prune(list(frozen.feeds), list(frozen.fetches))
