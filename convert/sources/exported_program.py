@@ -15,6 +15,7 @@ import msgspec
 from convert.errors import LoadError, UsageError
 from convert.sources import SOURCES, TORCH, LoadedModel, Probe, Source
 from convert.sources._probe import WHOLE, foreign_globals, probe
+from convert.sources._stand_ins import stand_in
 from convert.sources._torch import loaded, module_of, read_promise
 from convert.spec import BATCH, Dim, LoadOptions, Promise, SourceFile, TensorSpec
 from convert.worker import summary
@@ -50,14 +51,10 @@ def load(file: SourceFile, options: LoadOptions) -> LoadedModel:
     if not options.trust:
         # PyTorch answers a failed weights-only load of some members with one that runs code.
         os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    stand_in(seen)
     try:
         program = torch.export.load(file.path)
     except Exception as error:
-        if "in pytree is not registered" in str(error):
-            raise LoadError(
-                f"{file.path} returns an object of a class that its library must register first: {summary(error)}",
-                fix="export it so that it returns a tuple or a dictionary (transformers: return_dict=False)",
-            ) from error
         raise LoadError(
             f"PyTorch {torch.__version__} cannot load the ExportedProgram {file.path}: {summary(error)}",
             fix="export it again with the installed PyTorch; .pt2 files are not stable between versions",
