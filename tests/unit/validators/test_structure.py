@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
+from convert.formats import Foreign
 from convert.spec import Signature, TensorSpec
 from validators.runtimes import Feed
 from validators.structure import BY_NAME, BY_POSITION, judge
@@ -211,3 +214,46 @@ def test_a_fixed_axis_that_the_artifact_leaves_open_is_noted():
 
 def test_a_dimension_the_artifact_leaves_open_under_another_name_passes():
     assert judge(PROMISED, broken("inputs", "left:float32[batch", "left:float32[N"))[0].status is Status.PASS
+
+
+def imaged(layout: str, shape: str) -> Signature:
+    spec = dataclasses.replace(TensorSpec.parse(f"image:float32[{shape}]"), layout=layout)
+    return Signature((spec,), (TensorSpec.parse("digit:float32[batch,10]"),))
+
+
+def test_an_image_in_another_layout_is_said_and_fed_so():
+    verdict, binding = judge(imaged("nchw", "batch,3,8,9"), imaged("nhwc", "batch,8,9,3"))
+    assert verdict.status is Status.PASS
+    assert "image is NHWC, the source's is NCHW" in verdict.reason
+    assert binding.feeds == (Feed("image", "image", "float32", (0, 2, 3, 1)),)
+
+
+def test_an_image_in_another_layout_must_still_have_its_sizes():
+    verdict, _ = judge(imaged("nchw", "batch,3,8,9"), imaged("nhwc", "batch,9,8,3"))
+    assert verdict.status is Status.FAIL
+
+
+def test_a_layout_that_the_artifact_does_not_state_is_a_wrong_shape():
+    verdict, _ = judge(imaged("nchw", "batch,3,8,9"), imaged("", "batch,8,9,3"))
+    assert verdict.status is Status.FAIL
+
+
+FLEX = (Foreign("flex", "FlexErf", "model/gelu/Erf"), Foreign("flex", "FlexErf", "model/gelu_1/Erf"))
+
+
+def test_a_foreign_operator_fails_with_its_name_and_place_and_the_flag_that_accepts_it():
+    verdict, binding = judge(PROMISED, PROMISED, foreign=FLEX)
+    assert verdict.status is Status.FAIL
+    assert "FlexErf (model/gelu/Erf, model/gelu_1/Erf); accept them with --allow-flex" in verdict.reason
+    assert binding is None
+
+
+def test_a_foreign_operator_that_is_allowed_passes_and_is_said():
+    verdict, _ = judge(PROMISED, PROMISED, foreign=FLEX, allow=("flex",))
+    assert verdict.status is Status.PASS
+    assert "FlexErf" in verdict.reason
+
+
+def test_allowing_one_kind_of_foreign_operator_does_not_allow_the_other():
+    verdict, _ = judge(PROMISED, PROMISED, foreign=FLEX, allow=("custom",))
+    assert verdict.status is Status.FAIL
