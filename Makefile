@@ -50,6 +50,7 @@ samples: setup
 	PYTHONHASHSEED=0 $(BIN)/python samples/train_digits_keras.py
 	PYTHONHASHSEED=0 $(BIN)/python samples/train_hazards_torch.py
 	PYTHONHASHSEED=0 $(BIN)/python samples/train_hazards_keras.py
+	PYTHONHASHSEED=0 $(BIN)/python samples/train_bert_digits.py
 
 # Write what is generated from the code.
 docs: setup
