@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import fingerprint
+import reach
 from cells import Cell, Store, targets
 from expected import FAILURES
 from fresh import ENOUGH_DB, ENOUGH_EQUAL
@@ -34,14 +35,19 @@ with its spread; a dash where it was not stable.
 
 def write(path: Path, store: Store) -> None:
     """Write the page from all results that are kept, also those of other code of the tool, which are counted."""
-    cells = {
+    cells = found_in(store)
+    text = "\n".join([HEAD, *summary(cells), *measured(), *by_kind(cells), *failures(cells), *table(cells)])
+    path.write_text(text.rstrip() + "\n")
+
+
+def found_in(store: Store) -> dict[tuple[Entry, str], Cell]:
+    """Give every result that is kept, in the order of the models."""
+    return {
         (entry, form): cell
         for entry in ENTRIES
         for form in targets(entry)
         if (cell := store.kept(entry, form, stale=True)) is not None
     }
-    text = "\n".join([HEAD, *summary(cells), *by_kind(cells), *failures(cells), *table(cells)])
-    path.write_text(text.rstrip() + "\n")
 
 
 def share(part: int, whole: int) -> str:
@@ -85,6 +91,13 @@ def summary(cells: dict[tuple[Entry, str], Cell]) -> list[str]:
         "",
     ]
     return lines
+
+
+def measured() -> list[str]:
+    """Give the figures that have commands of their own, where they were measured."""
+    figures = {figure: reach.summary(figure) for figure in ("race", "wall")}
+    lines = [f"- {text} `python tests/zoo/reach.py {figure}`" for figure, found in figures.items() for text in found]
+    return ["## Reach", "", *lines, ""] if lines else []
 
 
 def by_kind(cells: dict[tuple[Entry, str], Cell]) -> list[str]:

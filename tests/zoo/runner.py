@@ -31,9 +31,9 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def chosen(pattern: str) -> list[Entry]:
-    """List the entries that one of the patterns fits; ends the program where there is none."""
+    """List the entries that the patterns fit, the first pattern's first; ends the program where there is none."""
     patterns = [part.strip() for part in pattern.split(",") if part.strip()]
-    found = [entry for entry in ENTRIES if any(entry.matches(part) for part in patterns)]
+    found = list(dict.fromkeys(entry for part in patterns for entry in ENTRIES if entry.matches(part)))
     if not found:
         sys.exit(f"no model is named {pattern!r}; --list shows them")
     return found
