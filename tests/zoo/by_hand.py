@@ -36,18 +36,25 @@ def loaded(entry: Entry, arguments: dict[str, Any]) -> Any:
     return module
 
 
-def one_row(entry: Entry) -> tuple[Any, ...]:
-    """Make tensors to convert with, the batch at one where it is free."""
-    return tuple(
-        tensor[:1] if text.partition("[")[2].startswith("batch") else tensor
-        for text, tensor in zip(entry.inputs, examples(entry).values(), strict=True)
-    )
+def one_row(entry: Entry) -> dict[str, Any]:
+    """Make tensors to convert with, by name, the batch at one where it is free."""
+    return {
+        name: tensor[:1] if text.partition("[")[2].startswith("batch") else tensor
+        for text, (name, tensor) in zip(entry.inputs, examples(entry).items(), strict=True)
+    }
+
+
+def given(entry: Entry) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Give the tensors as positional and named arguments: a program that was exported by name takes no others."""
+    row = one_row(entry)
+    return ((), row) if entry.saved == "exported" else (tuple(row.values()), {})
 
 
 def litert_torch(entry: Entry, arguments: dict[str, Any], out: Path) -> None:
     import litert_torch as converter
 
-    converter.convert(loaded(entry, arguments), one_row(entry)).export(str(out))
+    args, kwargs = given(entry)
+    converter.convert(loaded(entry, arguments), args, kwargs).export(str(out))
 
 
 def tflite_converter(entry: Entry, arguments: dict[str, Any], out: Path) -> None:
@@ -59,7 +66,8 @@ def tflite_converter(entry: Entry, arguments: dict[str, Any], out: Path) -> None
 def torch_onnx(entry: Entry, arguments: dict[str, Any], out: Path) -> None:
     import torch
 
-    torch.onnx.export(loaded(entry, arguments), one_row(entry), out, dynamo=True, verbose=False)
+    args, kwargs = given(entry)
+    torch.onnx.export(loaded(entry, arguments), args, out, kwargs=kwargs, dynamo=True, verbose=False)
 
 
 def tf2onnx(entry: Entry, arguments: dict[str, Any], out: Path) -> None:
@@ -80,7 +88,11 @@ def torch_script(entry: Entry, arguments: dict[str, Any], out: Path) -> None:
     import torch
 
     module = loaded(entry, arguments)
-    made = module if isinstance(module, torch.jit.ScriptModule) else torch.jit.trace(module, one_row(entry))
+    args, kwargs = given(entry)
+    if isinstance(module, torch.jit.ScriptModule):
+        made = module
+    else:
+        made = torch.jit.trace(module, args or None, example_kwarg_inputs=kwargs or None, strict=False)
     torch.jit.save(made, out)
 
 
