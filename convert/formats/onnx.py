@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convert.formats import FORMATS, Draft, Facts, Format, FormatError
+from convert.errors import EdgeproofError
+from convert.formats import FORMATS, Draft, Facts, Foreign, Format, FormatError
 from convert.formats._onnx_names import canonicalise
-from convert.sources import Probe
-from convert.spec import BATCH, Dim, Signature, TensorSpec
+from convert.sources._onnx import STANDARD, check_external_data, external_files, looks_like_onnx, tensors_of
+from convert.spec import BATCH, CUSTOM, Dim, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -20,31 +21,60 @@ if TYPE_CHECKING:
 UNSTEADY = "tf2onnx"
 
 
-def recognise(seen: Probe) -> bool:
-    """Know an ONNX file by how its protobuf begins: field 1, the IR version, then a known next field.
+#: From this many bytes of constants on, they go into a file of their own beside the graph: a protobuf ends at 2 GiB,
+#: and the graph needs some of that.
+INSIDE_BYTES = (1 << 31) - (1 << 26)
 
-    Protobuf has no magic bytes; 0x08 0x03..0x0f is `ir_version` 3 to 15, and producers write producer_name (0x12),
-    opset imports (0x42) or the graph (0x3a) after it.
-    """
-    head = seen.head
-    return len(head) > 3 and head[0] == 0x08 and 3 <= head[1] <= 15 and head[2] in (0x12, 0x1A, 0x22, 0x3A, 0x42)
+#: Constants of fewer bytes stay in the graph, where readers look for shapes and axes.
+SMALL_BYTES = 1024
 
 
-def read_model(path: Path) -> onnx.ModelProto:
-    """Parse a file.
+def read_model(path: Path, *, whole: bool = True) -> onnx.ModelProto:
+    """Parse a file, with its external data or only the graph.
 
-    Raises FormatError where it is damaged.
+    Raises FormatError where it is damaged, or its external data is not whole and below its own folder.
     """
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
-        model = onnx.load(str(path))
-    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
+        model = onnx.load(str(path), load_external_data=False)
+    except (DecodeError, OSError) as error:
         raise FormatError(f"{path} is a damaged ONNX file: {error}", fix="copy or convert it again") from error
     if not model.graph.output:
         raise FormatError(f"{path} is an ONNX file without a graph", fix="convert it again")
+    try:
+        check_external_data(model, path)
+    except EdgeproofError as error:
+        raise FormatError(error.message, fix=error.fix) from error
+    if whole:
+        onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
     return model
+
+
+def write_model(path: Path, model: onnx.ModelProto) -> None:
+    """Write a file; large constants go into one file beside it, which has its name with `.data` added."""
+    import onnx
+
+    data = path.with_name(f"{path.name}.data")
+    data.unlink(missing_ok=True)  # onnx would add to it
+    if sum(len(tensor.raw_data) for tensor in tensors_of(model)) < INSIDE_BYTES:
+        onnx.save(model, str(path))
+        return
+    onnx.save(
+        model,
+        str(path),
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=data.name,
+        size_threshold=SMALL_BYTES,
+        convert_attribute=False,
+    )
+
+
+def companions(path: Path) -> tuple[Path, ...]:
+    """Name the files beside it that hold its external data."""
+    return tuple(path.parent / name for name in external_files(read_model(path, whole=False)))
 
 
 def seal(path: Path, draft: Draft) -> None:
@@ -56,6 +86,7 @@ def seal(path: Path, draft: Draft) -> None:
 
     model = read_model(path)
     graph = model.graph
+    stale = [file for file in companions(path) if file != path.with_name(f"{path.name}.data")]
     if model.producer_name == UNSTEADY:
         canonicalise(graph, frozenset((*draft.input_names, *draft.output_names)))
     sides = (
@@ -74,21 +105,41 @@ def seal(path: Path, draft: Draft) -> None:
             _name_dimensions(value, spec)
         del values[:]
         values.extend(ordered)
-    onnx.save(model, str(path))
+    write_model(path, model)
+    for file in stale:
+        file.unlink()
 
 
 def read(path: Path) -> Facts:
     """Read the graph's inputs, outputs and operators."""
-    model = read_model(path)
+    model = read_model(path, whole=False)
     initializers = {tensor.name for tensor in model.graph.initializer}
     inputs = tuple(_spec(value) for value in model.graph.input if value.name not in initializers)
     outputs = tuple(_spec(value) for value in model.graph.output)
-    operators = Counter(
-        node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
-        for graph in graphs(model.graph)
-        for node in graph.node
-    )
-    return Facts(Signature(inputs, outputs), dict(sorted(operators.items())))
+    nodes = [node for graph in graphs(model.graph) for node in graph.node]
+    operators = Counter(kind_of(node) for node in nodes)
+    version = max((entry.version for entry in model.opset_import if entry.domain in STANDARD), default=1)
+    requires = (f"ONNX opset {version}", f"ONNX IR version {model.ir_version}")
+    return Facts(Signature(inputs, outputs), dict(sorted(operators.items())), requires, foreign_in(model))
+
+
+def kind_of(node: Any) -> str:
+    """Name a node's operator, with its domain where that is not the standard's."""
+    return str(node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}")
+
+
+def foreign_in(model: onnx.ModelProto) -> tuple[Foreign, ...]:
+    """List the nodes whose operators neither the standard nor the file itself defines."""
+    import onnx
+
+    local = {(function.domain, function.name) for function in model.functions}
+    found = []
+    for graph in graphs(model.graph):
+        for node in graph.node:
+            standard = node.domain in STANDARD or node.domain.startswith("ai.onnx.")
+            if (node.domain, node.op_type) not in local and not (standard and onnx.defs.has(node.op_type, node.domain)):
+                found.append(Foreign(CUSTOM, kind_of(node), node.name or next(iter(node.output), "")))
+    return tuple(found)
 
 
 def graphs(graph: Any) -> Iterator[Any]:
@@ -150,4 +201,4 @@ def _spec(value: Any) -> TensorSpec:
     return TensorSpec(value.name, dtype, tuple(shape))
 
 
-FORMATS.register(Format("onnx", "ONNX (.onnx)", ".onnx", recognise, seal, read))
+FORMATS.register(Format("onnx", "ONNX (.onnx)", ".onnx", looks_like_onnx, seal, read, companions))

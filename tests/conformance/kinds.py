@@ -67,6 +67,7 @@ SAMPLE_OF = {
     "keras_h5": Sample("digits.h5"),
     "saved_model": Sample("digits.keras", script=EXPORT),
     "tf_hub": Sample("digits.keras", script=PACK),
+    "onnx": Sample("digits.onnx"),
     "torchscript": Sample("digits.pt"),
     "exported_program": Sample("digits.pt2"),
     "torch_weights": Sample("digits_weights.pt", WEIGHTS),
