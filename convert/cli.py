@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from convert.errors import UsageError
 from convert.terminal import (
+    Command,
     Talk,
     allowed,
     artifact_options,
@@ -40,7 +41,9 @@ Examples:
   python -m convert model.pt --inspect"""
 
 
-@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.command(
+    cls=Command, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
+)
 @click.argument("model", required=False, default="")
 @click.option(
     "--to", "targets", default="", metavar="FORMAT[,FORMAT]", help="Formats to make: tflite, onnx, torchscript, or all."

@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 
 
+class Command(click.Command):
+    """A command whose usage errors look like all others: what is wrong, and a fix."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words of the command line; ends the program with 2 where they make no sense."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            message = error.format_message().rstrip(".")
+            print(f"error: {message[:1].lower()}{message[1:]}\nfix: see {ctx.command_path} --help", file=sys.stderr)
+            ctx.exit(UsageError.exit_code)
+
+
 class Talk:
     """Progress on stderr: a live line on a terminal, one plain line per stage elsewhere, nothing when quiet."""
 

@@ -7,6 +7,7 @@ import sys
 import click
 
 from convert.terminal import (
+    Command,
     Talk,
     allowed,
     artifact_options,
@@ -27,7 +28,9 @@ Examples:
   python -m validators theirs.onnx --reference model.keras --match position"""
 
 
-@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.command(
+    cls=Command, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
+)
 @click.argument("artifact")
 @click.option("--reference", required=True, metavar="MODEL", help="The model file the artifact was made from.")
 @click.option(

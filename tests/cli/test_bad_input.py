@@ -255,3 +255,16 @@ def test_a_keras_model_that_holds_code_is_refused_without_trust(command, refused
     for name in ("code.keras", "code.h5"):
         refused(command(name, "--inspect"), 2, "Lambda", "--trust")
         assert "output: y:float32[batch,4]" in command(name, "--inspect", "--trust").stdout
+
+
+WORDS = {
+    "an option that is none": (["digits.pt", "--tooo", "onnx"], "no such option '--tooo'. Did you mean '--to'?"),
+    "an option without its value": (["digits.pt", "--to"], "option '--to' requires an argument"),
+    "a word too many": (["digits.pt", "onnx", "--to", "onnx"], "got unexpected extra argument (onnx)"),
+    "a number that is none": (["digits.pt", "--to", "onnx", "--seed", "x"], "'x' is not a valid integer"),
+}
+
+
+@pytest.mark.parametrize(("words", "said"), WORDS.values(), ids=WORDS)
+def test_words_that_make_no_sense_are_refused_like_everything_else(command, refused, words, said):
+    refused(command(*words), 2, said, "--help")
