@@ -28,7 +28,7 @@ class Work:
     """What a route gets to convert, inside its worker."""
 
     path: Path  # of the source, or of the artifact an earlier route of the chain made
-    model: Any  # the loaded model
+    model: Any  # the loaded model; None for a route that reads the file itself
     signature: Signature  # of the model
     out: Path  # the file or folder to write
     layout: str = KEEP  # that image inputs are to have in the file
@@ -78,6 +78,7 @@ class Route:
     poor_at: tuple[str, ...] = ()  # traits of models of which it makes slow files
     needs: str = ""  # the kind of foreign operators its files have, which the user must allow
     toolchain: str = ""  # the environment of its own that its converter runs in
+    reads_file: bool = False  # whether it wants the file and not the loaded model
 
     def accepts(self, kind: str) -> bool:
         """Whether it takes a kind of source, by itself or by its family, or a format."""
@@ -111,7 +112,7 @@ def perform(task: Task) -> Artifact:
     route = ROUTES[task.route]
     out = Path(task.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    model = model_of(task)
+    model = None if route.reads_file else model_of(task)
     try:
         draft = route.convert(
             Work(

@@ -149,10 +149,7 @@ def prepared(name: str, workers: Workers, say: Callable[[str], None], stage: str
         return place
     toolchain = TOOLCHAINS[name]
     say(f"preparing {toolchain.title} in {cache()}: once, {toolchain.download} to download")
-    try:
-        return workers.run(stage, prepare, Preparing(name), PREPARING).value
-    finally:
-        workers.retire(PREPARING)
+    return workers.run(stage, prepare, Preparing(name), PREPARING).value
 
 
 def listing() -> tuple[State, ...]:

@@ -142,3 +142,68 @@ def test_nothing_is_said_of_a_graph_that_needs_nothing():
 
 def test_every_rewrite_says_why_it_is_there():
     assert all(len(rewrite.why.split()) > 5 for rewrite in REWRITES)
+
+
+def recurrent(kind: str, direction: str, *, states: bool = True, outputs: int = 2, batch: int = 2) -> onnx.ModelProto:
+    """A recurrent layer as torch.onnx exports it: its initial states are zeros expanded to the batch."""
+    rng = np.random.default_rng(5)
+    gates, sides, hidden, features = {"LSTM": 4, "GRU": 3}[kind], 1 + (direction == "bidirectional"), 3, 4
+
+    def weights(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype(np.float32)
+
+    constants = [
+        ("w", weights(sides, gates * hidden, features)),
+        ("r", weights(sides, gates * hidden, hidden)),
+        ("b", weights(sides, 2 * gates * hidden)),
+        ("zero", np.zeros(1, np.float32)),
+        ("shape", np.array([sides, batch, hidden], np.int64)),
+    ]
+    initial = ["", "h", *(["h"] if kind == "LSTM" else [])] if states else []
+    named = ["y", "last"][:outputs]
+    layer = helper.make_node(
+        kind, ["x", "w", "r", "b", *initial], named, name="layer", hidden_size=hidden, direction=direction
+    )
+    nodes = [*([helper.make_node("Expand", ["zero", "shape"], ["h"])] if states else []), layer]
+    shapes = {"y": [7, sides, batch, hidden], "last": [sides, batch, hidden]}
+    return model(nodes, {"x": [7, batch, features]}, {name: shapes[name] for name in named}, constants)
+
+
+SEQUENCE = np.random.default_rng(6).normal(size=(7, 2, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_initial_states_of_zeros_are_left_out(kind):
+    made = recurrent(kind, "forward")
+    said = agree(made, "onnx2tf", x=SEQUENCE)
+    assert any("Initial states of zeros left out (layer)" in line for line in said)
+    (layer,) = [node for node in made.graph.node if node.op_type == kind]
+    assert len(layer.input) == 4
+
+
+def test_initial_states_that_are_not_zero_stay():
+    made = recurrent("GRU", "forward")
+    (zero,) = [tensor for tensor in made.graph.initializer if tensor.name == "zero"]
+    zero.CopyFrom(numpy_helper.from_array(np.ones(1, np.float32), "zero"))
+    assert agree(made, "onnx2tf", x=SEQUENCE) == ()
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_an_lstm_computes_the_same_whatever_state_it_finds(direction, outputs):
+    made = recurrent("LSTM", direction, states=False, outputs=outputs)
+    expected = run(made, x=SEQUENCE)
+    assert "begin with a step that empties their state" in rescue(made, "onnx2tf")[0]
+    (layer,) = [node for node in made.graph.node if node.op_type == "LSTM"]
+    sides = 1 + (direction == "bidirectional")
+    left = np.random.default_rng(7).normal(size=(sides, 2, 3)).astype(np.float32) * 5
+    made.graph.initializer.append(numpy_helper.from_array(left, "left_by_another_call"))
+    layer.input.extend(["", "left_by_another_call", "left_by_another_call"])
+    for one, other in zip(expected, run(made, x=SEQUENCE), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_an_lstm_whose_batch_is_open_keeps_its_form():
+    made = recurrent("LSTM", "forward", states=False)
+    made.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "batch"
+    assert agree(made, "onnx2tf", x=SEQUENCE) == ()
