@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.layout import axes_to
 from convert.routes import Work
-from convert.sources._frozen import Frozen, freeze, rename_functions, revive
+from convert.sources._frozen import Frozen, freeze, inlined, rename_functions, revive
 from convert.spec import BATCH, Signature
 
 if TYPE_CHECKING:
@@ -57,7 +58,48 @@ def answer(model: Any, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     from convert.sources._keras import call
     from convert.sources._saved_model import Served
 
-    return model(inputs) if isinstance(model, Served) else call(model, inputs)
+    if isinstance(model, Served):
+        return model(inputs)
+    with traceable(model):
+        return call(model, inputs)
+
+
+@contextlib.contextmanager
+def traceable(model: Any) -> Iterator[None]:
+    """Let layers be traced that resize images of free sizes: Keras compares the symbolic size with a number.
+
+    keras#22079; `tf.image.resize` is what Keras's operation calls on TensorFlow.
+    """
+    import keras
+
+    layers = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.UpSampling2D) and layer.interpolation in ("bilinear", "bicubic")
+    ]
+    for layer in layers:
+        layer._resize_images = _resize
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer._resize_images
+
+
+def _resize(
+    images: tf.Tensor, height_factor: int, width_factor: int, data_format: str, interpolation: str
+) -> tf.Tensor:
+    import tensorflow as tf
+
+    if data_format == "channels_first":
+        images = tf.transpose(images, [0, 2, 3, 1])
+    shape = tf.shape(images)
+    size = [
+        known * factor if (known := images.shape[axis]) else shape[axis] * factor
+        for axis, factor in ((1, height_factor), (2, width_factor))
+    ]
+    images = tf.image.resize(images, tf.stack(size), method=interpolation)
+    return tf.transpose(images, [0, 3, 1, 2]) if data_format == "channels_first" else images
 
 
 def save(work: Work, signature: Signature, folder: Path) -> None:
@@ -92,32 +134,37 @@ def to_tflite(work: Work, signature: Signature) -> None:
         work.out.write_bytes(converter.convert())
 
 
-def frozen_function(work: Work, signature: Signature) -> Any:
-    """Give a SavedModel's function with its variables as constants, its inputs and outputs in the signature's order.
-
-    Its loops were traced at a free batch, and their lists keep -1 for it even where `signature` fixes the batch; TFLite
-    has no such lists (tensorflow#58668), so they are given the size.
-    """
+def frozen(work: Work, signature: Signature) -> Frozen:
+    """Give the model's graph with its variables as constants, its inputs and outputs in the signature's order."""
     serve, _ = function(work, signature)
 
     def call(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         found = serve(*(inputs[spec.name] for spec in signature.inputs))
         return {spec.name: found[name] for spec, name in zip(signature.outputs, output_names(signature), strict=True)}
 
-    frozen = freeze(call, signature)
+    return inlined(freeze(call, signature))
+
+
+def frozen_function(work: Work, signature: Signature) -> Any:
+    """Give a SavedModel's function with its variables as constants.
+
+    Its loops were traced at a free batch, and their lists keep -1 for it even where `signature` fixes the batch; TFLite
+    has no such lists (tensorflow#58668), so they are given the size.
+    """
+    graph = frozen(work, signature)
     leading = {spec.shape[0] for spec in signature.inputs if spec.shape}
     (batch,) = leading if len(leading) == 1 else (BATCH,)
     if isinstance(batch, int):
-        _size_lists(frozen, batch)
-        rename_functions(frozen.graph, f"_at_{batch}")
-    return revive(frozen)
+        _size_lists(graph, batch)
+        rename_functions(graph.graph, f"_at_{batch}")
+    return revive(graph)
 
 
-def _size_lists(frozen: Frozen, batch: int) -> None:
+def _size_lists(graph: Frozen, batch: int) -> None:
     """Give the elements of tensor lists whose leading size is open `batch` cases, in place."""
     import tensorflow as tf
 
-    for nodes in frozen.bodies:
+    for nodes in graph.bodies:
         constants = {node.name: node for node in nodes if node.op == "Const"}
         lists = [node for node in nodes if node.op.startswith("TensorList")]
         for name in {name.partition(":")[0] for node in lists for name in node.input} & constants.keys():

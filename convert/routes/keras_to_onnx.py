@@ -1,24 +1,29 @@
-"""Keras to ONNX through tf2onnx."""
+"""Keras models and SavedModels to ONNX through tf2onnx."""
 
 from __future__ import annotations
 
 from convert.formats import Draft
+from convert.rewrites import rescue
 from convert.routes import ROUTES, Route, Work
-from convert.routes._tensorflow import function, input_names, output_names
+from convert.routes._tensorflow import frozen
 from convert.sources import KERAS
 
 OPSET = 18  # the highest tf2onnx 1.17 supports
 
 
 def convert(work: Work) -> Draft:
-    """Convert the model as a function of positions."""
-    import tensorflow as tf
+    """Convert the model's graph, frozen: constants that a function captures are inputs to tf2onnx otherwise."""
+    import onnx
     import tf2onnx
 
-    serve, specs = function(work, work.signature)
-    graph = tf.function(serve, input_signature=specs, autograph=False)
-    tf2onnx.convert.from_function(graph, input_signature=specs, opset=OPSET, output_path=str(work.out))
-    return Draft(str(work.out), work.signature, input_names(work.signature), output_names(work.signature))
+    graph = frozen(work, work.signature)
+    inputs, outputs = graph.feeds, graph.fetches
+    model, _ = tf2onnx.convert.from_graph_def(
+        graph.graph, input_names=list(inputs), output_names=list(outputs), opset=OPSET
+    )
+    rescues = rescue(model)
+    onnx.save(model, str(work.out))
+    return Draft(str(work.out), work.signature, inputs, outputs, rescues=rescues)
 
 
 ROUTES.register(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from convert.spec import Signature
@@ -42,6 +42,39 @@ def freeze(call: Call, signature: Signature) -> Frozen:
     frozen = convert_variables_to_constants_v2(function, lower_control_flow=False)
     feeds = tuple(tensor.name for tensor in frozen.inputs if tensor.dtype != tf.resource)
     return Frozen(frozen.graph.as_graph_def(), feeds, tuple(tensor.name for tensor in frozen.outputs))
+
+
+#: Attributes that keep TensorFlow from putting a function's body in the place of its call.
+_KEPT_APART = ("_XlaMustCompile", "_noinline")
+
+
+def inlined(frozen: Frozen) -> Frozen:
+    """Put the bodies of functions in the place of their calls, also where they are marked for XLA.
+
+    Keras computes grouped convolutions in such a function, which tf2onnx leaves as a call that nothing else knows.
+    """
+    import tensorflow as tf
+    from tensorflow.core.protobuf import config_pb2
+    from tensorflow.python.grappler import tf_optimizer
+
+    apart = [attrs for nodes in frozen.bodies for attrs in (node.attr for node in nodes) if _is_apart(attrs)]
+    if not apart:
+        return frozen
+    for attributes in (*apart, *(function.attr for function in frozen.graph.library.function)):
+        for name in _KEPT_APART:
+            attributes.pop(name, None)
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(frozen.graph, name="")
+        described = tf.compat.v1.train.export_meta_graph(graph_def=frozen.graph, graph=graph)
+    described.collection_def["train_op"].node_list.value.extend(frozen.fetches)
+    config = config_pb2.ConfigProto()
+    config.graph_options.rewrite_options.min_graph_nodes = -1
+    config.graph_options.rewrite_options.optimizers.append("function")
+    return replace(frozen, graph=tf_optimizer.OptimizeGraph(config, described))
+
+
+def _is_apart(attributes: Any) -> bool:
+    return any(name in attributes for name in _KEPT_APART)
 
 
 def rename_functions(graph: Any, mark: str) -> None:
