@@ -88,7 +88,7 @@ def candidates(wish: Wish, target: str) -> tuple[Plan, ...]:
         for route in ROUTES:
             # A detour to a route that could be taken at once, or back to a format already passed, adds nothing.
             passed = {kind, *(step.gives for step in chain)}
-            detour = chain and (route.accepts(kind) or route.gives in passed)
+            detour = chain and (route.accepts(kind) or route.gives in passed or route.first)
             applies = signature is None or route.applies(signature)
             allowed = not route.needs or route.needs in wish.allow
             if not route.accepts(at) or detour or not applies or not allowed:

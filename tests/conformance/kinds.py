@@ -68,6 +68,7 @@ SAMPLE_OF = {
     "saved_model": Sample("digits.keras", script=EXPORT),
     "tf_hub": Sample("digits.keras", script=PACK),
     "onnx": Sample("digits.onnx"),
+    "tflite": Sample("digits.tflite"),
     "torchscript": Sample("digits.pt"),
     "exported_program": Sample("digits.pt2"),
     "torch_weights": Sample("digits_weights.pt", WEIGHTS),

@@ -1,0 +1,43 @@
+"""TFLite to TFLite: a copy with the contract written into it."""
+
+from __future__ import annotations
+
+import shutil
+
+from convert.errors import RouteError
+from convert.formats import Draft
+from convert.routes import ROUTES, Route, Work
+from convert.sources import TFLITE
+from convert.sources._tflite import DEFAULT
+
+
+def convert(work: Work) -> Draft:
+    """Copy the file; what cannot be done to a finished file is refused."""
+    if work.permutations:
+        raise RouteError(
+            "the layout of a finished TFLite file cannot be changed",
+            fix="leave --layout out, or convert the model it was made from",
+        )
+    if work.options.signature not in ("", DEFAULT):
+        raise RouteError(
+            f"only the default signature of a TFLite file can be copied, not {work.options.signature}",
+            fix="leave --signature out",
+        )
+    shutil.copyfile(work.path, work.out)
+    names = tuple(work.model.inputs), tuple(work.model.outputs)
+    return Draft(str(work.out), work.signature, *names)
+
+
+ROUTES.register(
+    Route(
+        name="tflite-copy",
+        title="copy of the TFLite file",
+        takes=("tflite",),
+        gives="tflite",
+        rank=5,
+        why="the file itself is the best there is of it",
+        environment=TFLITE.environment,
+        convert=convert,
+        first=True,
+    )
+)
