@@ -8,6 +8,7 @@ meaning only; the flattening is taken out of the finished file again.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -160,7 +161,7 @@ def run(place: toolchains.Place, graph: Path, names: Names) -> Path:
     Raises RouteError with its reason where it fails or writes none.
     """
     out = graph.parent / "made"
-    line = [place.python, "-m", "onnx2tf", "-i", str(graph), "-o", str(out), "-v", "error", "-kat", *names.inputs]
+    line = [place.python, "-m", "onnx2tf", "-i", graph.name, "-o", out.name, "-v", "error", "-kat", *names.inputs]
     # A child of this worker: it dies with it, and its memory counts as the worker's.
     ran = subprocess.run(
         line,
@@ -192,7 +193,8 @@ def run(place: toolchains.Place, graph: Path, names: Names) -> Path:
 
 def reason_of(log: str) -> str:
     """Find in onnx2tf's output what it failed at."""
-    lines = [line.strip() for line in log.splitlines() if line.strip() and "it/s" not in line]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", log)
+    lines = [line.strip() for line in plain.splitlines() if line.strip() and "it/s" not in line]
     if not lines:
         return "it said nothing"
     if REFUSAL in lines[-1]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -82,7 +84,17 @@ def test_a_failure_of_onnx2tf_says_its_reason(tmp_path, script, error, said):
         run(program(tmp_path, script), tmp_path / "graph.onnx", Names.of(SIGNATURE))
 
 
+def test_paths_that_begin_at_the_current_folder_are_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "graph.onnx").write_text("")
+    # Answers as onnx2tf does: `-m onnx2tf -i GRAPH -o FOLDER`.
+    place = program(tmp_path, 'test -f "$4" && mkdir "$6" && touch "$6/graph_float32.tflite"')
+    assert run(place, Path("inner/graph.onnx"), Names.of(SIGNATURE)).is_file()
+
+
 def test_a_reason_is_the_exception_or_the_last_words():
     assert reason_of("lowering: 0%| 1/2 [00:00<?, ?it/s]\nTraceback\nValueError: bad\n") == "ValueError: bad"
     assert reason_of("one\ntwo\nthree\nfour") == "two three four"
+    assert reason_of("\x1b[31mERROR:\x1b[0m no such file") == "ERROR: no such file"
     assert reason_of("") == "it said nothing"
