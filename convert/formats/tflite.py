@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from convert.formats import FORMATS, Draft, Facts, Format, FormatError
+from convert.formats import FORMATS, Draft, Facts, Foreign, Format, FormatError
 from convert.sources import Probe
-from convert.spec import BATCH, Dim, Signature, TensorSpec
+from convert.spec import BATCH, CUSTOM, FLEX, Dim, Signature, TensorSpec
 
 IDENTIFIER = b"TFL3"
 SIGNATURE_KEY = b"serving_default"
@@ -29,6 +29,12 @@ DTYPES = {
     9: "int8",
     10: "float64",
 }
+
+
+#: Custom operators that the stock interpreter has kernels for (tensorflow/lite/core/kernels/register.cc).
+STOCK = frozenset({"TFLite_Detection_PostProcess", "AudioSpectrogram", "Mfcc", "NumericVerify"})
+
+FLEX_PREFIX = "Flex"  # of TensorFlow's own operators in a TFLite file
 
 
 def recognise(seen: Probe) -> bool:
@@ -117,8 +123,6 @@ def _description(model: Any) -> dict[str, TensorSpec]:
 
 def read(path: Path) -> Facts:
     """Read the default signature, or the graph's own inputs and outputs where there is none, and the operators."""
-    from ai_edge_litert import schema_py_generated as schema
-
     model = read_model(path)
     graph = model.subgraphs[0]
     signature = _signature_def(model)
@@ -130,14 +134,38 @@ def read(path: Path) -> Facts:
     inputs, outputs = (
         tuple(_as_said(_spec(name, graph.tensors[index]), said.get(name)) for name, index in side) for side in sides
     )
+    operators, foreign = _operators(model)
+    return Facts(Signature(inputs, outputs), operators, (f"TFLite runtime {_runtime(model)}",), foreign)
+
+
+def _operators(model: Any) -> tuple[dict[str, int], tuple[Foreign, ...]]:
+    """Count a model's operators by name, and list those that a stock interpreter lacks with the tensor each writes."""
+    from ai_edge_litert import schema_py_generated as schema
+
     names = {value: key for key, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-    operators: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    foreign: list[Foreign] = []
     for subgraph in model.subgraphs:
         for operator in subgraph.operators or ():
             code = model.operatorCodes[operator.opcodeIndex]
             name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-            operators[_text(code.customCode) if name == "CUSTOM" else name] += 1
-    return Facts(Signature(inputs, outputs), dict(sorted(operators.items())))
+            if name == "CUSTOM":
+                name = _text(code.customCode)
+                written = operator.outputs[0] if len(operator.outputs) else -1
+                where = _text(subgraph.tensors[written].name) if written >= 0 else _text(subgraph.name or b"")
+                if name not in STOCK:
+                    foreign.append(Foreign(FLEX if name.startswith(FLEX_PREFIX) else CUSTOM, name, where))
+            counts[name] += 1
+    return dict(sorted(counts.items())), tuple(foreign)
+
+
+def _runtime(model: Any) -> str:
+    """Give the least version of the TFLite runtime that the converter says the file needs."""
+    for entry in model.metadata or ():
+        if _text(entry.name) == "min_runtime_version":
+            said = bytes(model.buffers[entry.buffer].data).rstrip(b"\0").decode(errors="replace")
+            return said or "of no stated version"
+    return "of no stated version"
 
 
 def _signature_def(model: Any) -> Any | None:

@@ -115,22 +115,27 @@ def save(work: Work, signature: Signature, folder: Path) -> None:
     archive.write_out(str(folder), verbose=False)
 
 
-def to_tflite(work: Work, signature: Signature) -> None:
-    """Convert with TensorFlow's converter to built-in operators only, which every stock interpreter runs."""
+def to_tflite(work: Work, signature: Signature, *, flex: bool = False) -> None:
+    """Convert with TensorFlow's converter to built-in operators, which every stock interpreter runs.
+
+    With `flex`, what has no built-in operator stays one of TensorFlow's own.
+    """
     import tempfile
 
     import tensorflow as tf
 
     from convert.sources._saved_model import Served
 
+    operators = [tf.lite.OpsSet.TFLITE_BUILTINS, *([tf.lite.OpsSet.SELECT_TF_OPS] if flex else [])]
     if isinstance(work.model, Served):
         converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen_function(work, signature)])
+        converter.target_spec.supported_ops = operators
         work.out.write_bytes(converter.convert())
         return
     with tempfile.TemporaryDirectory() as folder:
         save(work, signature, Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        converter.target_spec.supported_ops = operators
         work.out.write_bytes(converter.convert())
 
 

@@ -12,7 +12,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper
 
-from convert.formats import FORMATS, Draft, FormatError, Unsigned, recognise
+from convert.formats import FORMATS, Draft, Foreign, FormatError, Unsigned, recognise
 from convert.formats import onnx as onnx_format
 from convert.formats import tflite as tflite_format
 from convert.spec import Promise, Signature, TensorSpec
@@ -325,3 +325,36 @@ def test_the_weights_stay_as_they_were(tmp_path):
 def test_a_torchscript_archive_without_a_full_signature_does_not_say_what_it_takes():
     with pytest.raises(Unsigned, match="carries no full signature"):
         FORMATS["torchscript"].read(SAMPLES / "digits.pt")  # names its outputs, but not their shapes
+
+
+def with_custom(path: Path, *names: str, runtime: str = "") -> Path:
+    """Write a TFLite file whose operators are custom ones of these names."""
+    model = tflite_format.read_model(shuffled_tflite(path))
+    model.operatorCodes, model.subgraphs[0].operators = [], []
+    for position, name in enumerate(names):
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+        code.customCode = name
+        model.operatorCodes.append(code)
+        model.subgraphs[0].operators.append(tflite_operator(position, [0, 1], [2]))
+    if runtime:
+        stated = schema.MetadataT()
+        stated.name, stated.buffer = "min_runtime_version", len(model.buffers)
+        model.buffers.append(schema.BufferT())
+        model.buffers[-1].data = np.frombuffer(runtime.encode().ljust(16, b"\0"), np.uint8)
+        model.metadata = [stated]
+    tflite_format.write_model(path, model)
+    return path
+
+
+def test_operators_that_a_stock_interpreter_lacks_are_named_with_the_tensor_they_write(tmp_path):
+    path = with_custom(tmp_path / "x.tflite", "FlexErf", "ONNX_STFT", "TFLite_Detection_PostProcess")
+    facts = tflite_format.read(path)
+    assert facts.foreign == (Foreign("flex", "FlexErf", "inner"), Foreign("custom", "ONNX_STFT", "inner"))
+    assert facts.operators == {"FlexErf": 1, "ONNX_STFT": 1, "TFLite_Detection_PostProcess": 1}
+
+
+@pytest.mark.parametrize(("stated", "said"), [("2.16.0", "2.16.0"), ("", "of no stated version")])
+def test_the_least_runtime_is_the_one_the_file_states(tmp_path, stated, said):
+    path = with_custom(tmp_path / "x.tflite", "FlexErf", runtime=stated)
+    assert tflite_format.read(path).requires == (f"TFLite runtime {said}",)
