@@ -58,7 +58,7 @@ def write_model(path: Path, model: onnx.ModelProto) -> None:
 
     data = path.with_name(f"{path.name}.data")
     data.unlink(missing_ok=True)  # onnx would add to it
-    if sum(len(tensor.raw_data) for tensor in tensors_of(model)) < INSIDE_BYTES:
+    if sum(tensor.ByteSize() for tensor in tensors_of(model)) < INSIDE_BYTES:
         onnx.save(model, str(path))
         return
     onnx.save(

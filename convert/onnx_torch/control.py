@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convert.errors import LoadError
 from convert.onnx_torch.table import Node, operator
-from convert.onnx_torch.values import Small, Value, number, numbers, tensor_of
+from convert.onnx_torch.values import STEERED, Small, Value, number, numbers, tensor_of
 
 Run = Callable[[Any, dict[str, Value]], list[Value]]
 
@@ -19,7 +19,7 @@ def _decided(node: Node, value: Value) -> bool:
     """Give a condition that is known; raises LoadError for one that a trace or export would bake in."""
     if isinstance(value, Tensor):
         if torch.jit.is_tracing() or torch.compiler.is_exporting():
-            raise LoadError(f"{node.where} depends on the data, which an exported graph would bake in")
+            raise LoadError(f"{node.where} depends on the data, which an exported graph would bake in", fix=STEERED)
         return bool(value.reshape(-1)[0].item())
     return bool(number(value))
 
@@ -58,7 +58,9 @@ def loop(node: Node, count: Value, condition: Value, *states: Value, run: Run) -
 def _count(node: Node, value: Value) -> int:
     found = numbers(value)[0] if isinstance(value, Small) else value
     if isinstance(found, Tensor) and (torch.jit.is_tracing() or torch.compiler.is_exporting()):
-        raise LoadError(f"{node.where} runs as often as the data says, which an exported graph would bake in")
+        raise LoadError(
+            f"{node.where} runs as often as the data says, which an exported graph would bake in", fix=STEERED
+        )
     return int(found)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from convert.errors import LoadError
 from convert.formats.onnx import graphs
 from convert.onnx_torch import _import_families
-from convert.onnx_torch.table import OPERATORS, Node, Operator
+from convert.onnx_torch.table import OPERATORS, OTHER_WAY, Node, Operator
 from convert.onnx_torch.values import Small, Value, small_of, tensor_of
 from convert.worker import summary
 
@@ -153,7 +153,8 @@ def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
         except RuntimeError as error:
             raise LoadError(
                 f"the ONNX importer does not know {', '.join(name for _, name in defined)}, and cannot use its "
-                f"definition by other operators here: {summary(error, 1)}"
+                f"definition by other operators here: {summary(error, 1)}",
+                fix=OTHER_WAY,
             ) from error
     return model
 
@@ -259,7 +260,7 @@ def _operator(proto: onnx.NodeProto) -> Operator:
     if name not in OPERATORS:
         raise LoadError(
             f"the ONNX importer does not know the operator {name} (node {proto.name or proto.output[0]})",
-            fix="use a route that does not go through PyTorch",
+            fix=OTHER_WAY,
         )
     return OPERATORS[name]
 
@@ -282,7 +283,7 @@ def _captured(node: Node) -> set[str]:
 def _tensor(proto: onnx.TensorProto) -> Tensor:
     """Read a constant."""
     if proto.data_type == onnx.TensorProto.STRING:
-        raise LoadError(f"the constant {proto.name} holds strings, which PyTorch lacks")
+        raise LoadError(f"the constant {proto.name} holds strings, which PyTorch lacks", fix=OTHER_WAY)
     array = numpy_helper.to_array(proto)
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.astype("float32")).to(torch.bfloat16)

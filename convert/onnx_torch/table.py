@@ -33,6 +33,10 @@ DTYPES = {
 }
 
 
+#: What helps where a graph cannot be read into PyTorch.
+OTHER_WAY = "take a route that does not go through PyTorch, or export the model with other operators"
+
+
 @dataclass(slots=True)
 class Node:
     """One node of the graph; `wide` when the module computes in float64."""
@@ -55,7 +59,7 @@ class Node:
         Raises LoadError for one that PyTorch lacks.
         """
         if number not in DTYPES:
-            raise LoadError(f"{self.where} has values of ONNX type {number}, which PyTorch lacks")
+            raise LoadError(f"{self.where} has values of ONNX type {number}, which PyTorch lacks", fix=OTHER_WAY)
         found = DTYPES[number]
         return torch.float64 if self.wide and found.is_floating_point else found
 
@@ -73,7 +77,7 @@ class Node:
 
     def unsupported(self, what: str) -> LoadError:
         """Build the error for a form of an operator that is not known here."""
-        return LoadError(f"the ONNX importer does not know {what} of {self.where}")
+        return LoadError(f"the ONNX importer does not know {what} of {self.where}", fix=OTHER_WAY)
 
 
 @dataclass(slots=True)

@@ -17,6 +17,9 @@ from convert.errors import LoadError
 #: Constants up to this many numbers are also kept in Python; longer ones are data, not sizes, axes or scales.
 SMALL = 256
 
+#: What helps where a graph is steered by its data.
+STEERED = "convert it to ONNX only, or export the model without conditions and sizes that depend on the data"
+
 Value = Any  # Tensor | Small | list of them (a sequence) | None
 
 
@@ -61,7 +64,7 @@ def numbers(value: Value) -> list[Any]:
         return list(value.items)
     if isinstance(value, Tensor):
         if torch.jit.is_tracing():
-            raise LoadError("a size depends on the data, which a trace would bake in")
+            raise LoadError("a size depends on the data, which a trace would bake in", fix=STEERED)
         return list(value.reshape(-1).tolist())
     raise LoadError(f"a {type(value).__name__} was found where numbers are needed")
 

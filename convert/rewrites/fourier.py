@@ -17,6 +17,8 @@ LONGEST = 4096
 
 def apply(model: onnx.ModelProto) -> tuple[str, ...]:
     """Rewrite the transforms of real signals whose length, step and window are constants."""
+    if not any(node.op_type in ("STFT", "DFT") for graph in graphs(model.graph) for node in graph.node):
+        return ()
     names = Names(model)
     shapes = _shapes(model)
     done: list[str] = []
@@ -39,10 +41,11 @@ def apply(model: onnx.ModelProto) -> tuple[str, ...]:
 def _shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
     """Give the sizes of the main graph's values as far as they can be inferred."""
     import onnx
+    from google.protobuf.message import EncodeError
 
     try:
         graph = onnx.shape_inference.infer_shapes(model).graph
-    except (onnx.shape_inference.InferenceError, ValueError):  # a file over 2 GB, or one that is not valid yet
+    except (onnx.shape_inference.InferenceError, EncodeError):  # one that is not valid yet, or is over 2 GB
         graph = model.graph
     return {
         value.name: [dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim]

@@ -46,7 +46,7 @@ def slim(model: onnx.ModelProto) -> tuple[str, ...]:
             needed |= {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
     keep = []
     for node in reversed(model.graph.node):
-        if needed & set(node.output):
+        if needed & {name for name in node.output if name}:
             keep.append(node)
             needed |= set(node.input)
     nodes = len(model.graph.node) - len(keep)
