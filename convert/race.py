@@ -10,20 +10,15 @@ from validators.verdict import Status
 
 
 def contenders(attempts: Sequence[Attempt]) -> list[int]:
-    """Say which attempts are raced: of those that passed, the ones that keep most of the source's free dimensions.
-
-    NOTE: Why not all: a file for one batch size may be faster, but is less than what was promised; who wants it fixes
-    the size for every candidate.
-    """
-    passed = [index for index, attempt in enumerate(attempts) if attempt.status is Status.PASS]
-    fewest = min((len(attempts[index].fixed) for index in passed), default=0)
-    return [index for index in passed if len(attempts[index].fixed) == fewest]
+    """Say which attempts are raced: all that passed."""
+    return [index for index, attempt in enumerate(attempts) if attempt.status is Status.PASS]
 
 
 def winner(attempts: Sequence[Attempt]) -> int | None:
-    """Choose the fastest of those that were timed; within the measured spread, the smaller file.
+    """Choose the fastest of those that were timed.
 
-    None where none was timed, or none stably.
+    Within the measured spread of it, the one that keeps most of the source's free dimensions, then the smaller file,
+    then the earlier candidate. None where none was timed, or none stably.
     """
     timed = [(index, attempt.latency) for index, attempt in enumerate(attempts) if attempt.latency is not None]
     steady = [(index, latency) for index, latency in timed if latency.median_seconds is not None]
@@ -31,7 +26,7 @@ def winner(attempts: Sequence[Attempt]) -> int | None:
         return None
     _, first = min(steady, key=lambda item: item[1].median_seconds or 0.0)
     tied = [index for index, latency in steady if overlap(first, latency)]
-    return min(tied, key=lambda index: (_size(attempts[index]), index))
+    return min(tied, key=lambda index: (len(attempts[index].fixed), _size(attempts[index]), index))
 
 
 def overlap(one: Measurement, other: Measurement) -> bool:

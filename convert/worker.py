@@ -404,9 +404,13 @@ def missing_module(error: ModuleNotFoundError) -> Failure:
 
 def summary(error: BaseException, lines: int = 6) -> str:
     """Give the first `lines` meaningful lines of an exception's message, escape codes removed."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    kept = [line.rstrip() for line in text.splitlines() if line.strip()]
+    kept = [line.rstrip() for line in plain(str(error)).splitlines() if line.strip()]
     return "\n".join(kept[:lines]) or repr(error)
+
+
+def plain(text: str) -> str:
+    """Take the escape codes out of a text that was meant for a terminal."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 def serve(preload: Sequence[str]) -> None:

@@ -75,7 +75,7 @@ def convert_with(work: Work, sizes: dict[str, int]) -> Draft:
     prepare(model, work, names, sizes)
     rescues = rescue(model, TOOLCHAIN)
     with tempfile.TemporaryDirectory(dir=work.out.parent) as scratch:
-        graph = Path(scratch) / "graph.onnx"
+        graph = Path(scratch).resolve() / "graph.onnx"  # onnx2tf runs in another folder
         large = model.ByteSize() > PROTOBUF_BYTES
         onnx.save_model(model, str(graph), save_as_external_data=large, location="graph.data")
         del model

@@ -122,8 +122,6 @@ def _remarks(target: TargetReport) -> list[str]:
                 lines.append(f"{target.target}: {escape(attempt.structure.reason)}")
             continue
         if attempt.status is Status.PASS:
-            if attempt.latency is None and not attempt.unraced:
-                lines.append(f"{target.target}: {escape(_outside(attempt))}")
             continue
         reached = "could not convert" if attempt.reached is Stage.CONVERT else f"failed at {attempt.reached.value}"
         fix = f"\n  fix: {attempt.fix}" if attempt.fix else ""
@@ -151,13 +149,8 @@ def _raced(attempt: Attempt, *, kept: bool) -> str:
         reason = attempt.unraced or (attempt.latency.withheld if attempt.latency else "")
         return f"race: {attempt.plan} not timed: {_first_line(reason)}"
     steady = _steady(attempt.latency.median_seconds, attempt.latency.spread)
-    return f"race: {attempt.plan} {steady}{size}{' (kept)' if kept else ''}"
-
-
-def _outside(attempt: Attempt) -> str:
-    """Say of a candidate that passed why it was not raced."""
-    fixed = ", ".join(f"{name}={size}" for name, size in attempt.fixed)
-    return f"race: {attempt.plan} passed and was not raced: it fixes {fixed}, others keep it free"
+    fixed = "".join(f", {name} fixed to {count}" for name, count in attempt.fixed)
+    return f"race: {attempt.plan} {steady}{size}{fixed}{' (kept)' if kept else ''}"
 
 
 def _first_line(text: str) -> str:

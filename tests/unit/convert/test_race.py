@@ -51,6 +51,11 @@ def test_only_those_that_passed_are_raced():
     assert race.contenders([attempt("wrong", passed=False), attempt("right")]) == [1]
 
 
-def test_a_file_that_lost_a_free_dimension_does_not_race_one_that_kept_it():
-    assert race.contenders([attempt("fixed", fixed=(("batch", 1),)), attempt("free")]) == [1]
-    assert race.contenders([attempt("fixed", fixed=(("batch", 1),))]) == [0]
+def test_of_equally_fast_files_the_one_that_keeps_the_free_dimensions_wins_whatever_its_size():
+    assert (
+        kept(attempt("fixed", micros=100, fixed=(("batch", 1),), size=5), attempt("free", micros=101, size=9)) == "free"
+    )
+
+
+def test_a_faster_file_wins_though_it_fixes_a_dimension():
+    assert kept(attempt("fixed", micros=50, fixed=(("batch", 1),)), attempt("free", micros=100)) == "fixed"
