@@ -9,6 +9,7 @@ from pathlib import Path
 
 from models import Entry
 from places import HERE, ROOT
+from saving import SAVERS
 
 from validators.report import versions
 
@@ -26,10 +27,10 @@ def of_tool() -> str:
 
 @functools.cache
 def of_model(entry: Entry) -> str:
-    """Digest an entry, what builds it with everything that refers to, and how it is saved and answered."""
+    """Digest an entry, and all code that builds it, saves it, answers for it and checks what is made of it."""
     module, _, name = entry.builder.partition(":")
-    built = "".join(definitions(module, name))
-    return digest(repr(entry), built, *((HERE / file).read_text() for file in ("saving.py", "fresh.py")))
+    used = ((module, name), ("saving", "build"), ("saving", SAVERS[entry.saved].__name__), ("fresh", "keep_answers"))
+    return digest(repr(entry), *(part for place in (*used, ("fresh", "check")) for part in definitions(*place)))
 
 
 def definitions(module: str, name: str) -> list[str]:

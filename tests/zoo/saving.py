@@ -82,8 +82,8 @@ def saved_model(entry: Entry, model: Any, path: Path) -> dict[str, object]:
     elif entry.builder.startswith("keras2"):
         model.save(path, save_format="tf")
     elif entry.builder.endswith("hand_subclassed"):
-        shape = tf.TensorSpec([None, 3], tf.float32)
-        model.export(path, input_signature=[{"zeta": shape, "alpha": shape}], verbose=False)
+        named = {name: tf.TensorSpec([None, 3], tf.float32, name) for name in ("zeta", "alpha")}
+        model.export(path, input_signature=[named], verbose=False)
     else:
         model.export(path, verbose=False)
     return {"model": str(path), "input": entry.inputs}
