@@ -23,7 +23,7 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", default="*", help="patterns of model names, as of a shell, separated by commas")
     parser.add_argument("--to", default="", help="formats, separated by commas; default: all each model must lead to")
     parser.add_argument("--again", action="store_true", help="take no kept result")
-    parser.add_argument("--stale", action="store_true", help="also take results of other code of the tool")
+    parser.add_argument("--stale", action="store_true", help="also take what other code of the tool proved")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no further model after that long")
     parser.add_argument("--list", action="store_true", help="only list the models")
     parser.add_argument("--page", default=str(PAGE), help="where to write the table; empty for nowhere")
@@ -45,7 +45,7 @@ def run(entries: list[Entry], asked: argparse.Namespace, store: Store) -> Iterat
     until = time.monotonic() + 60 * asked.minutes
     for entry in entries:
         forms = [form for form in targets(entry) if not formats or form in formats]
-        kept = {form: None if asked.again else store.kept(entry, form, stale=asked.stale) for form in forms}
+        kept = {form: None if asked.again else taken(entry, form, asked, store) for form in forms}
         yield from ((entry, cell, True) for cell in kept.values() if cell)
         missing = tuple(form for form in forms if kept[form] is None)
         if not missing or time.monotonic() > until:
@@ -58,6 +58,13 @@ def run(entries: list[Entry], asked: argparse.Namespace, store: Store) -> Iterat
             for cell in made:
                 store.keep(entry, cell)
         yield from ((entry, cell, False) for cell in made)
+
+
+def taken(entry: Entry, form: str, asked: argparse.Namespace, store: Store) -> Cell | None:
+    """Take a kept result; of other code of the tool only what was proven, for the rest may have been mended."""
+    found = store.kept(entry, form)
+    older = store.kept(entry, form, stale=True) if asked.stale and found is None else None
+    return older if older is not None and older.proven else found
 
 
 def line(number: str, cell: Cell, *, kept: bool) -> str:
