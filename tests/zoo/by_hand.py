@@ -1,4 +1,4 @@
-"""What one writes by hand: load a model file, call one converter, write its file; no proof.
+"""What one writes by hand: load a model, call one converter, write its file; no proof.
 
 `python by_hand.py CONVERTER MODEL OUT ARGUMENTS`: the saver's arguments as JSON, as saving.py prints them.
 """
@@ -18,43 +18,26 @@ from saving import build, examples
 
 
 def loaded(entry: Entry, arguments: dict[str, Any]) -> Any:
-    """Load a model file with its framework."""
-    path = arguments["model"]
+    """Load a Keras file, or build a PyTorch model from its code, as its author would."""
     if entry.saved in ("keras", "h5"):
         import keras
 
-        return keras.models.load_model(path, compile=False)
-    import torch
-
-    if entry.saved == "exported":
-        return torch.export.load(path).module()
-    if entry.saved in ("scripted", "traced"):
-        return torch.jit.load(path)
-    module = build(entry)
-    if entry.saved == "weights":
-        module.load_state_dict(torch.load(path))
-    return module
+        return keras.models.load_model(arguments["model"], compile=False)
+    return build(entry)
 
 
-def one_row(entry: Entry) -> dict[str, Any]:
-    """Make tensors to convert with, by name, the batch at one where it is free."""
-    return {
-        name: tensor[:1] if text.partition("[")[2].startswith("batch") else tensor
-        for text, (name, tensor) in zip(entry.inputs, examples(entry).items(), strict=True)
-    }
-
-
-def given(entry: Entry) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Give the tensors as positional and named arguments: a program that was exported by name takes no others."""
-    row = one_row(entry)
-    return ((), row) if entry.saved == "exported" else (tuple(row.values()), {})
+def one_row(entry: Entry) -> tuple[Any, ...]:
+    """Make tensors to convert with, the batch at one where it is free."""
+    return tuple(
+        tensor[:1] if text.partition("[")[2].startswith("batch") else tensor
+        for text, tensor in zip(entry.inputs, examples(entry).values(), strict=True)
+    )
 
 
 def litert_torch(entry: Entry, arguments: dict[str, Any], out: Path) -> None:
     import litert_torch as converter
 
-    args, kwargs = given(entry)
-    converter.convert(loaded(entry, arguments), args, kwargs).export(str(out))
+    converter.convert(loaded(entry, arguments), one_row(entry)).export(str(out))
 
 
 def tflite_converter(entry: Entry, arguments: dict[str, Any], out: Path) -> None:
@@ -66,8 +49,7 @@ def tflite_converter(entry: Entry, arguments: dict[str, Any], out: Path) -> None
 def torch_onnx(entry: Entry, arguments: dict[str, Any], out: Path) -> None:
     import torch
 
-    args, kwargs = given(entry)
-    torch.onnx.export(loaded(entry, arguments), args, out, kwargs=kwargs, dynamo=True, verbose=False)
+    torch.onnx.export(loaded(entry, arguments), one_row(entry), out, dynamo=True, verbose=False)
 
 
 def tf2onnx(entry: Entry, arguments: dict[str, Any], out: Path) -> None:
@@ -87,13 +69,7 @@ def tf2onnx(entry: Entry, arguments: dict[str, Any], out: Path) -> None:
 def torch_script(entry: Entry, arguments: dict[str, Any], out: Path) -> None:
     import torch
 
-    module = loaded(entry, arguments)
-    args, kwargs = given(entry)
-    if isinstance(module, torch.jit.ScriptModule):
-        made = module
-    else:
-        made = torch.jit.trace(module, args or None, example_kwarg_inputs=kwargs or None, strict=False)
-    torch.jit.save(made, out)
+    torch.jit.save(torch.jit.trace(loaded(entry, arguments), one_row(entry), strict=False), out)
 
 
 def onnx2tf(entry: Entry, arguments: dict[str, Any], out: Path) -> None:
