@@ -1,54 +1,67 @@
-"""Converting a PyTorch module of fixed sizes with litert-torch."""
+"""Converting a PyTorch module with litert-torch, which only knows fixed sizes."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from convert.errors import RouteError
 from convert.formats import Draft
 from convert.routes import Work
+from convert.routes._free_sizes import free_sizes, recognisable_sizes
 from convert.sources._measure import example
 from convert.sources._torch import graph_of_torchscript, positional
-from convert.spec import BATCH, GRID_SAMPLE, RECURRENT, Signature, TensorSpec
+from convert.spec import GRID_SAMPLE, RECURRENT, Signature, TensorSpec
 from convert.worker import Environment
 
 #: What its files are slow at: recurrences are unrolled (litert-torch#53), 1.35 times onnx2tf's latency for an LSTM;
 #: grid_sample takes 6 times onnx2tf's.
 POOR_AT = (RECURRENT, GRID_SAMPLE)
 
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
 LITERT_TORCH = Environment("litert-torch", ("litert_torch", "ai_edge_litert.schema_py_generated", "flatbuffers"))
 
 
-def require_only_batch(signature: Signature) -> None:
-    """Raise RouteError where a dimension other than the batch is free, which litert-torch cannot hold."""
-    others = [name for name in signature.free if name != BATCH]
-    if others:
-        specs = [spec for spec in signature.inputs if set(others) & set(spec.free)]
-        raise RouteError(
-            f"litert-torch cannot leave {', '.join(others)} free (litert-torch#685, #711)",
-            fix=f"give it a size with --input, for example in '{specs[0]}'",
-        )
+def convert_free(work: Work, signature: Signature) -> Draft:
+    """Convert a model whose file is to keep `signature`, which may fix dimensions that the model leaves free.
 
-
-def convert_at(work: Work, batch: int) -> tuple[Signature, tuple[str, ...]]:
-    """Convert with the batch fixed to `batch`; give the signature the file can keep and what changed, as notes.
-
-    litert-torch names inputs `args_0`, ... and outputs `output_0`, ... in their order.
+    Free dimensions are converted at recognisable sizes and freed afterwards. litert-torch names inputs `args_0`, ...
+    and outputs `output_0`, ... in their order.
     """
     import litert_torch
     import torch
 
     logging.getLogger().setLevel(logging.ERROR)
-    require_only_batch(work.signature)
     module = work.model
     if isinstance(module, torch.jit.ScriptModule):
         module = graph_of_torchscript(module, work.signature.inputs)
-    tensors = tuple(torch.from_numpy(example(spec, {BATCH: batch})) for spec in work.promised.inputs)
+    sizes = recognisable_sizes(signature.free, taken_sizes(module, signature))
+    tensors = tuple(torch.from_numpy(example(spec, sizes)) for spec in signature.inputs)
     with torch.no_grad():
         edge = litert_torch.convert(positional(module, work.signature, work.permutations), tensors)
     edge.export(str(work.out))
-    return narrowed(work.promised)
+    rescues = free_sizes(work.out, sizes, signature, tables(module)) if sizes else ()
+    kept, notes = narrowed(signature)
+    return replace(draft(work, kept, notes), rescues=rescues)
+
+
+def taken_sizes(module: torch.nn.Module, signature: Signature) -> set[int]:
+    """Give the sizes that weights, inputs and outputs have already."""
+    fixed = {dim for spec in (*signature.inputs, *signature.outputs) for dim in spec.shape if isinstance(dim, int)}
+    return fixed | {size for tensor in module.state_dict().values() for size in getattr(tensor, "shape", ())}
+
+
+def tables(module: torch.nn.Module) -> list[np.ndarray]:
+    """Give the weights and buffers in which a row may stand for a position."""
+    tensors = [*module.parameters(), *module.buffers()]
+    flat = [
+        tensor.reshape(-1, tensor.shape[-1]) if tensor.dim() == 3 and 1 in tensor.shape[:2] else tensor
+        for tensor in tensors
+    ]
+    return [tensor.detach().numpy() for tensor in flat if tensor.dim() == 2]
 
 
 def narrowed(signature: Signature) -> tuple[Signature, tuple[str, ...]]:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from convert.formats import Draft
-from convert.routes import ROUTES, Route, Work, has_free_batch
-from convert.routes._litert_torch import LITERT_TORCH, POOR_AT, convert_at, draft
-from convert.spec import BATCH
+from convert.routes import ROUTES, Route, Work
+from convert.routes._litert_torch import LITERT_TORCH, POOR_AT, convert_free
+from convert.spec import BATCH, Signature
+
+
+def applies(signature: Signature) -> bool:
+    """Apply to models whose batch is free: fixing it is something to try, and it is not done yet."""
+    return BATCH in signature.free
 
 
 def convert(work: Work) -> Draft:
-    """Convert at batch 1, as the file of most phones is used."""
-    signature, notes = convert_at(work, 1)
-    return draft(work, signature.fixed({BATCH: 1}), (*notes, f"{BATCH} is fixed to 1"))
+    """Convert at batch 1, as the file of most phones is used; other free dimensions stay free."""
+    draft = convert_free(work, work.promised.fixed({BATCH: 1}))
+    return replace(draft, notes=(*draft.notes, f"{BATCH} is fixed to 1"))
 
 
 ROUTES.register(
@@ -24,7 +31,7 @@ ROUTES.register(
         why="for graphs that hold the batch size where it cannot be freed",
         environment=LITERT_TORCH,
         convert=convert,
-        applies=has_free_batch,
+        applies=applies,
         fixes=True,
         poor_at=POOR_AT,
     )

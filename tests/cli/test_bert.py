@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
 
-def test_a_bert_classifier_keeps_its_inputs_by_name_with_batch_and_sequence_free(command, samples):
-    ran = command(samples / "bert_digits", "--to", "onnx", "--json")
+
+@pytest.mark.parametrize("form", ["onnx", "tflite"])
+def test_a_bert_classifier_keeps_its_inputs_by_name_with_batch_and_sequence_free(command, samples, form):
+    ran = command(samples / "bert_digits", "--to", form, "--json")
     assert ran.returncode == 0, ran.stderr
     (target,) = json.loads(ran.stdout)["targets"]
     assert target["status"] == "PASS"

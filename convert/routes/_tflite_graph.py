@@ -1,0 +1,140 @@
+"""Adding to a TFLite graph: constants, and operators that compute from the inputs' sizes before all others run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from convert.formats.tflite import DTYPES
+
+INT32 = "int32"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A size that follows the inputs: a multiple of the product of free dimensions, and a number added to it."""
+
+    factor: int
+    dimensions: tuple[str, ...]
+    offset: int = 0
+
+
+class Additions:
+    """What is added to one graph; equal values are computed once."""
+
+    def __init__(self, model: Any, places: dict[str, tuple[int, int]]) -> None:
+        """Take the object tree of a file, and for every free dimension an input's tensor and the axis that has it."""
+        self.model = model
+        self.graph = model.subgraphs[0]
+        self._places = places
+        self._made: dict[object, int] = {}
+        self.operators: list[Any] = []  # that were added, in the order they run
+
+    def finish(self) -> None:
+        """Put the operators before all others; they depend on inputs and constants only."""
+        self.graph.operators = [*self.operators, *self.graph.operators]
+
+    def constant(self, values: Any) -> int:
+        """Add a constant tensor of a NumPy array; gives its index."""
+        import numpy as np
+
+        key = ("constant", str(values.dtype), values.shape, values.tobytes())
+        if key not in self._made:
+            buffer = type(self.model.buffers[0])()
+            buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+            self.model.buffers.append(buffer)
+            self._made[key] = self._tensor(values.shape, str(values.dtype), len(self.model.buffers) - 1)
+        return self._made[key]
+
+    def scalar(self, value: int) -> int:
+        """Add an int32 constant without axes."""
+        import numpy as np
+
+        return self.constant(np.array(value, np.int32))
+
+    def size(self, size: Size | int) -> int:
+        """Compute a size, as an int32 without axes; gives the tensor's index."""
+        if isinstance(size, int):
+            return self.scalar(size)
+        if size not in self._made:
+            parts = [self._dimension(name) for name in size.dimensions]
+            if size.factor != 1:
+                parts.append(self.scalar(size.factor))
+            total = parts[0]
+            for part in parts[1:]:
+                total = self.add("MUL", (total, part), (), INT32)
+            if size.offset:
+                total = self.add("ADD", (total, self.scalar(size.offset)), (), INT32)
+            self._made[size] = total
+        return self._made[size]
+
+    def vector(self, sizes: Sequence[Size | int]) -> int:
+        """Compute a vector of sizes, as shapes are given to operators; gives the tensor's index."""
+        import numpy as np
+
+        fixed = [size for size in sizes if isinstance(size, int)]
+        if len(fixed) == len(sizes):
+            return self.constant(np.array(fixed, np.int32))
+        key = ("vector", *sizes)
+        if key not in self._made:
+            parts = [self.size(size) for size in sizes]
+            self._made[key] = self.add("PACK", parts, (len(parts),), INT32, valuesCount=len(parts), axis=0)
+        return self._made[key]
+
+    def add(self, kind: str, inputs: Sequence[int], shape: Sequence[int], dtype: str, **options: object) -> int:
+        """Add an operator with one output of a shape (-1 where it follows the inputs) and dtype; gives its tensor."""
+        from ai_edge_litert import schema_py_generated as schema
+
+        key = (kind, *inputs, *options.items())
+        if key in self._made:
+            return self._made[key]
+        operator = schema.OperatorT()
+        operator.opcodeIndex = self._code(schema, kind)
+        operator.inputs = list(inputs)
+        operator.outputs = [self._tensor(tuple(shape), dtype, 0)]
+        name = "".join(word.capitalize() for word in kind.split("_")) + "Options"
+        if hasattr(schema, f"{name}T"):
+            operator.builtinOptions = getattr(schema, f"{name}T")()
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, name)
+            for option, value in options.items():
+                setattr(operator.builtinOptions, option, value)
+        self.operators.append(operator)
+        self._made[key] = operator.outputs[0]
+        return self._made[key]
+
+    def _dimension(self, name: str) -> int:
+        """Read one free dimension from the shape of an input that has it."""
+        tensor, axis = self._places[name]
+        rank = len(self.graph.tensors[tensor].shape)
+        from ai_edge_litert.schema_py_generated import TensorType
+
+        shape = self.add("SHAPE", (tensor,), (rank,), INT32, outType=TensorType.INT32)
+        return self.add("GATHER", (shape, self.scalar(axis)), (), INT32, axis=0, batchDims=0)
+
+    def _code(self, schema: Any, kind: str) -> int:
+        number = getattr(schema.BuiltinOperator, kind)
+        for index, code in enumerate(self.model.operatorCodes):
+            if max(code.builtinCode, code.deprecatedBuiltinCode) == number:
+                return index
+        code = schema.OperatorCodeT()
+        code.builtinCode = number
+        code.deprecatedBuiltinCode = min(number, 127)  # where readers before 2.4 look; 127 stands for all newer ones
+        code.version = 1
+        self.model.operatorCodes.append(code)
+        return len(self.model.operatorCodes) - 1
+
+    def _tensor(self, shape: tuple[int, ...], dtype: str, buffer: int) -> int:
+        import numpy as np
+        from ai_edge_litert import schema_py_generated as schema
+
+        tensor = schema.TensorT()
+        tensor.shape = np.abs(np.array(shape, np.int32))
+        if -1 in shape:
+            # Without it the kernels of SLICE and others take the shape for final.
+            tensor.shapeSignature = np.array(shape, np.int32)
+        tensor.type = next(number for number, name in DTYPES.items() if name == dtype)
+        tensor.buffer = buffer
+        tensor.name = f"edgeproof/{len(self.graph.tensors)}".encode()
+        self.graph.tensors.append(tensor)
+        return len(self.graph.tensors) - 1
