@@ -96,7 +96,7 @@ def candidates(wish: Wish, target: str) -> tuple[Plan, ...]:
             longer = (*chain, route)
             if route.gives == target:
                 found.append(Plan(longer))
-            elif len(longer) < CHAIN_LIMIT and not route.fixes and not route.needs:
+            elif len(longer) < CHAIN_LIMIT and not (route.fixes or route.needs or route.last):
                 extend(longer, route.gives)
 
     extend((), kind)

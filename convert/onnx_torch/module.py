@@ -98,7 +98,7 @@ class OnnxModule(torch.nn.Module):
         """Compute one node: on Python numbers where all its inputs are, else on tensors."""
         operator = step.operator
         if operator.small is not None:
-            numbers = [value.small if isinstance(value, Constant) else value for value in given]
+            numbers = [_known(value) for value in given]
             if numbers and all(value is None or isinstance(value, Small) for value in numbers):
                 found = operator.small(step.node, *numbers)
                 if found is not NotImplemented:
@@ -267,6 +267,11 @@ def _operator(proto: onnx.NodeProto) -> Operator:
 
 def _key(proto: onnx.NodeProto) -> str:
     return str(proto.op_type if proto.domain in DOMAINS else f"{proto.domain}::{proto.op_type}")
+
+
+def _known(value: Value) -> Value:
+    """Give a value as Python numbers where it has them; an input that is not there stays None."""
+    return value if not isinstance(value, Constant) or value.small is None else value.small
 
 
 def _captured(node: Node) -> set[str]:

@@ -80,6 +80,7 @@ class Route:
     toolchain: str = ""  # the environment of its own that its converter runs in
     reads_file: bool = False  # whether it wants the file and not the loaded model
     first: bool = False  # whether it takes only what the user handed in, no file that another route made
+    last: bool = False  # whether no other route is to take the file it makes
 
     def accepts(self, kind: str) -> bool:
         """Whether it takes a kind of source, by itself or by its family, or a format."""

@@ -26,5 +26,6 @@ ROUTES.register(
         why="export keeps sizes that a trace can bake in",
         environment=TORCH.environment,
         convert=convert,
+        last=True,
     )
 )

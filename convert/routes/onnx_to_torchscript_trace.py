@@ -23,5 +23,6 @@ ROUTES.register(
         why="for graphs that torch.export refuses",
         environment=TORCH.environment,
         convert=convert,
+        last=True,
     )
 )

@@ -83,6 +83,10 @@ def test_no_other_model_goes_through_tflite_to_onnx(kind):
         assert not [plan.name for plan in candidates(Wish(kind), form) if "tflite-tf2onnx" in plan.name]
 
 
+def test_onnx_takes_no_detour_over_torchscript_to_where_it_can_go_at_once():
+    assert not [plan.name for plan in candidates(Wish("onnx"), "tflite") if len(plan.routes) > 1]
+
+
 def test_nothing_goes_round_in_circles():
     for kind in ("onnx", "tflite"):
         for form in ("onnx", "tflite", "torchscript"):
