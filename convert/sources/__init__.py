@@ -58,9 +58,9 @@ _TENSORFLOW = Environment(
 KERAS = Family("keras", _TENSORFLOW, NHWC)
 TENSORFLOW = Family("tensorflow", _TENSORFLOW, NHWC)
 TORCH = Family("torch", Environment("torch", ("torch",)), NCHW)
-ONNX = Family("onnx", Environment("onnxruntime", ("numpy", "onnxruntime", "onnx")), NCHW)
+ONNX = Family("onnx", Environment("onnx", ("numpy", "onnxruntime", "onnx")), NCHW)
 TFLITE = Family(
-    "tflite", Environment("litert", ("numpy", "ai_edge_litert.interpreter", "ai_edge_litert.schema_py_generated")), NHWC
+    "tflite", Environment("tflite", ("numpy", "ai_edge_litert.interpreter", "ai_edge_litert.schema_py_generated")), NHWC
 )
 
 
