@@ -24,8 +24,8 @@ STANDARD = ("", "ai.onnx")
 #: What exporters call a leading dimension that is the batch, or that they have no name for.
 _BATCH_NAMES = re.compile(r"(?i)n|b|bs|batch\w*|num_batch\w*|unk_*\d+|none|unknown\w*|s\d+|dynamic_axes_\w+|\w*_dim_0")
 
-#: Operators through which an index reaches an embedding unchanged.
-_PASSING = ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
+#: Operators through which an index reaches an embedding, or by which negative ones are wrapped first.
+_PASSING = ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Less", "Not", "Add", "Mul", "Where")
 
 
 def looks_like_onnx(seen: Probe) -> bool:
@@ -257,18 +257,35 @@ def _dim(name: str, axis: int, dim: Any, renames: Mapping[str, str]) -> Dim:
 
 
 def embedding_rows(graph: onnx.GraphProto) -> dict[str, int]:
-    """Find how many rows the constants have that inputs pick from, by the input's name."""
-    sizes = {tensor.name: int(tensor.dims[0]) for tensor in graph.initializer if tensor.dims}
-    inputs = {value.name for value in graph.input} - set(sizes)
-    origin = {name: name for name in inputs}
+    """Find how many rows the constants have that inputs pick from, by the input's name.
+
+    An index may be wrapped on its way, as Keras does: negative ones have the number of rows added, and nothing else.
+    """
+    from onnx import numpy_helper
+
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    # For every value: the one input it is made of, and what was added to it.
+    made: dict[str, tuple[str, frozenset[int]]] = {
+        value.name: (value.name, frozenset()) for value in graph.input if value.name not in tensors
+    }
     rows: dict[str, int] = {}
     for node in graph.node:
-        if node.op_type in _PASSING and node.input[0] in origin:
-            origin[node.output[0]] = origin[node.input[0]]
         axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 0)
-        if node.op_type == "Gather" and axis == 0 and node.input[0] in sizes and node.input[1] in origin:
-            name, count = origin[node.input[1]], sizes[node.input[0]]
-            rows[name] = min(count, rows.get(name, count))
+        if node.op_type == "Gather" and axis == 0 and node.input[0] in tensors and node.input[1] in made:
+            name, added = made[node.input[1]]
+            count = int(next(iter(tensors[node.input[0]].dims), 0))
+            if added <= {count}:
+                rows[name] = min(count, rows.get(name, count))
+        known = [made[name] for name in node.input if name in made]
+        others = [name for name in node.input if name and name not in made]
+        if node.op_type not in _PASSING or len({name for name, _ in known}) != 1:
+            continue
+        if any(name not in tensors or len(tensors[name].dims) > 1 for name in others):
+            continue
+        added = frozenset().union(*(added for _, added in known))
+        if node.op_type == "Add":
+            added |= {int(numpy_helper.to_array(tensors[name]).max()) for name in others}
+        made[node.output[0]] = (known[0][0], added)
     return rows
 
 

@@ -85,6 +85,26 @@ def test_indices_into_an_embedding_have_its_range(tmp_path):
     assert signature(model, tmp_path) == "(ids:int64[batch,5]=0..16) -> (y:float32[batch,5,2])"
 
 
+@pytest.mark.parametrize(("added", "known"), [(17, "=0..16"), (1, "")], ids=["wrapped", "shifted"])
+def test_an_index_that_is_only_wrapped_has_the_embeddings_range(tmp_path, added, known):
+    nodes = [
+        helper.make_node("Less", ["ids", "zero"], ["negative"]),
+        helper.make_node("Add", ["ids", "added"], ["more"]),
+        helper.make_node("Where", ["negative", "more", "ids"], ["index"]),
+        helper.make_node("Gather", ["table", "index"], ["y"]),
+    ]
+    constants = {"zero": np.array(0), "added": np.array(added), "table": np.zeros((17, 2), np.float32)}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("ids", INT64, [5])],
+        [value("y", FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    assert signature(model, tmp_path) == f"(ids:int64[5]{known}) -> (y:float32[5,2])"
+
+
 def test_the_user_narrows_a_free_dimension(tmp_path):
     assert signature(dense(), tmp_path, "x:float32[1,4]") == "(x:float32[1,4]) -> (y:float32[1,3])"
 
