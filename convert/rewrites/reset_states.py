@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: What shuts a gate: its sigmoid is 0 in every precision, whatever the weights and inputs add to it.
 SHUT = -1e4
 
+#: The gates' and the cell's functions: a gate that is no sigmoid is not shut by a large number.
+USUAL = [b"Sigmoid", b"Tanh", b"Tanh"]
+
 #: Inputs of ONNX's LSTM that change what a step does.
 LENGTHS, PEEPHOLES = 4, 7
 
@@ -48,7 +51,8 @@ def apply(model: onnx.ModelProto) -> tuple[str, ...]:
 def is_plain(node: onnx.NodeProto, known: dict[str, np.ndarray]) -> bool:
     """Whether a layer does what the rewrite relies on: usual gates, zero states to begin with, no final cell state."""
     given = [position for position, name in enumerate(node.input) if name]
-    changed = any(attribute(node, name) is not None for name in ("activations", "clip"))
+    activations = attribute(node, "activations", USUAL)
+    changed = attribute(node, "clip") is not None or list(activations) != USUAL * (len(activations) // len(USUAL))
     batch_first = attribute(node, "layout", 0)
     weights = all(node.input[position] in known for position in (1, 2))
     cells = len(node.output) > 2 and bool(node.output[2]) and attribute(node, "direction", b"forward") != b"forward"

@@ -188,10 +188,14 @@ def test_initial_states_that_are_not_zero_stay():
     assert agree(made, "onnx2tf", x=SEQUENCE) == ()
 
 
+@pytest.mark.parametrize("stated", [False, True])
 @pytest.mark.parametrize("outputs", [1, 2])
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
-def test_an_lstm_computes_the_same_whatever_state_it_finds(direction, outputs):
+def test_an_lstm_computes_the_same_whatever_state_it_finds(direction, outputs, stated):
     made = recurrent("LSTM", direction, states=False, outputs=outputs)
+    usual = ["Sigmoid", "Tanh", "Tanh"] * (1 + (direction == "bidirectional"))
+    if stated:
+        made.graph.node[0].attribute.append(helper.make_attribute("activations", usual))
     expected = run(made, x=SEQUENCE)
     assert "begin with a step that empties their state" in rescue(made, "onnx2tf")[0]
     (layer,) = [node for node in made.graph.node if node.op_type == "LSTM"]
@@ -201,6 +205,12 @@ def test_an_lstm_computes_the_same_whatever_state_it_finds(direction, outputs):
     layer.input.extend(["", "left_by_another_call", "left_by_another_call"])
     for one, other in zip(expected, run(made, x=SEQUENCE), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_an_lstm_of_other_functions_keeps_its_form():
+    made = recurrent("LSTM", "forward", states=False)
+    made.graph.node[0].attribute.append(helper.make_attribute("activations", ["HardSigmoid", "Tanh", "Tanh"]))
+    assert agree(made, "onnx2tf", x=SEQUENCE) == ()
 
 
 def test_an_lstm_whose_batch_is_open_keeps_its_form():
