@@ -25,10 +25,12 @@ from convert.formats.tflite import DTYPES, read, read_model, write_model
 from convert.layout import inverse
 from convert.rewrites import rescue
 from convert.routes import Work
+from convert.routes._free_sizes import free_sizes, recognisable_sizes
 from convert.spec import BATCH, CUSTOM, Signature, TensorSpec
 from convert.worker import Environment
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx
 
 TOOLCHAIN = "onnx2tf"
@@ -61,36 +63,69 @@ class Names:
         )
 
 
-def convert_with(work: Work, sizes: dict[str, int]) -> Draft:
-    """Convert the ONNX file of `work` with the free dimensions of `sizes` fixed to them.
+def convert_keeping(work: Work, promised: Signature) -> Draft:
+    """Convert the ONNX file of `work` so that its file keeps `promised`, which may fix dimensions that are free.
 
-    Raises RouteError where onnx2tf fails, writes nothing, or leaves operators that no TFLite runtime has;
-    ToolchainError where it cannot run at all.
+    Free dimensions are converted at recognisable sizes and freed afterwards; where one went into a constant from which
+    it cannot be freed, onnx2tf computes shapes as the graph runs. Raises RouteError where onnx2tf fails, writes
+    nothing, or leaves operators that no TFLite runtime has; ToolchainError where it cannot run at all.
+    """
+    import onnx
+
+    if promised.free:
+        model = onnx.load(str(work.path))
+        sizes = recognisable_sizes(promised.free, taken_sizes(model, promised))
+        draft = convert_at(work, model, promised.fixed(sizes), promised)
+        try:
+            freed = free_sizes(work.out, sizes, promised, tables(model))
+            return as_written(draft, promised, freed)
+        except RouteError as error:
+            sys.stderr.write(f"onnx2tf at recognisable sizes: {error.message}\n")
+    return as_written(convert_at(work, onnx.load(str(work.path)), promised, promised), promised)
+
+
+def convert_at(work: Work, model: onnx.ModelProto, promised: Signature, kept: Signature) -> Draft:
+    """Convert at the sizes of `promised`, for a file that is to keep `kept`; changes `model`.
+
+    Raises as `convert_keeping` does.
     """
     import onnx
 
     place = toolchains.require(TOOLCHAIN)
-    model = onnx.load(str(work.path))
     names = Names.of(work.signature)
-    prepare(model, work, names, sizes)
+    prepare(model, work, names, promised)
     rescues = rescue(model, TOOLCHAIN)
     with tempfile.TemporaryDirectory(dir=work.out.parent) as scratch:
-        graph = Path(scratch).resolve() / "graph.onnx"  # onnx2tf runs in another folder
+        graph = Path(scratch) / "graph.onnx"
         large = model.ByteSize() > PROTOBUF_BYTES
         onnx.save_model(model, str(graph), save_as_external_data=large, location="graph.data")
-        del model
         shutil.copyfile(run(place, graph, names), work.out)
     refuse_foreign(work)
-    promised = work.promised.fixed(sizes)
-    refuse_fixed_states(work.out, promised)
+    refuse_fixed_states(work.out, kept)
     restore_outputs(work.out, names, promised)
-    kept, notes = as_written(work.out, names, promised)
-    fixed = tuple(f"{name} is fixed to {size}" for name, size in sizes.items() if name in work.signature.free)
-    return Draft(str(work.out), kept, names.inputs, names.outputs, (*notes, *fixed), rescues)
+    inputs = tuple(f"args_{position}" for position in range(len(promised.inputs)))
+    outputs = tuple(f"output_{position}" for position in range(len(promised.outputs)))
+    return Draft(str(work.out), promised, inputs, outputs, rescues=rescues)
 
 
-def prepare(model: onnx.ModelProto, work: Work, names: Names, sizes: dict[str, int]) -> None:
-    """Give the graph inputs in the promised layout, numbered names, fixed sizes, and flat outputs, in place."""
+def taken_sizes(model: onnx.ModelProto, signature: Signature) -> set[int]:
+    """Give the sizes that weights, inputs and outputs have already."""
+    fixed = {dim for spec in (*signature.inputs, *signature.outputs) for dim in spec.shape if isinstance(dim, int)}
+    return fixed | {int(size) for tensor in model.graph.initializer for size in tensor.dims}
+
+
+def tables(model: onnx.ModelProto) -> list[np.ndarray]:
+    """Give the weights in which a row may stand for a position."""
+    from onnx import numpy_helper
+
+    flat = [tensor for tensor in model.graph.initializer if tensor.data_type == tensor.FLOAT]
+    arrays = [numpy_helper.to_array(tensor) for tensor in flat if len(tensor.dims) in (2, 3)]
+    arrays = [array[0] if array.ndim == 3 and array.shape[0] == 1 else array for array in arrays]
+    return [array for array in arrays if array.ndim == 2]
+
+
+def prepare(model: onnx.ModelProto, work: Work, names: Names, promised: Signature) -> None:
+    """Give the graph inputs in the promised layout and sizes, numbered names, and flat outputs, in place."""
     graph = model.graph
     constants = {tensor.name for tensor in graph.initializer}
     values = {value.name: value for value in graph.input if value.name not in constants}
@@ -103,11 +138,13 @@ def prepare(model: onnx.ModelProto, work: Work, names: Names, sizes: dict[str, i
         _flatten(graph, outputs[spec.name], name, keep=len(spec.shape) < 3)
     rename_values(graph, {spec.name: name for spec, name in zip(work.signature.inputs, names.inputs, strict=True)})
     ordered = [values[spec.name] for spec in work.signature.inputs]
-    for spec, value in zip(work.signature.inputs, ordered, strict=True):
-        _size(value, spec, sizes)
+    for spec, kept, value in zip(work.signature.inputs, promised.inputs, ordered, strict=True):
         axes = work.permutations.get(spec.name)
         if axes:
             _permute(graph, value, axes)
+        for dim, size in zip(value.type.tensor_type.shape.dim, kept.shape, strict=True):
+            if isinstance(size, int):
+                dim.dim_value = size
     copies = [type(value).FromString(value.SerializeToString()) for value in ordered]
     del graph.input[:]
     graph.input.extend(copies)
@@ -130,15 +167,6 @@ def _flatten(graph: Any, value: Any, name: str, *, keep: bool) -> None:
         del dims[:]
         dims.add()
     value.name = name
-
-
-def _size(value: Any, spec: TensorSpec, sizes: dict[str, int]) -> None:
-    """Write the sizes of an input into the graph."""
-    dims = value.type.tensor_type.shape.dim
-    for dim, promised in zip(dims, spec.shape, strict=True):
-        size = sizes.get(promised) if isinstance(promised, str) else promised
-        if size is not None:
-            dim.dim_value = size
 
 
 def _permute(graph: Any, value: Any, axes: tuple[int, ...]) -> None:
@@ -227,7 +255,7 @@ def refuse_fixed_states(path: Path, promised: Signature) -> None:
 
 
 def restore_outputs(path: Path, names: Names, promised: Signature) -> None:
-    """Take the flattening of the outputs out of a file again, in place.
+    """Take the flattening of the outputs out of a file again, in place; call tensors `args_0` and `output_0`.
 
     Raises RouteError where an output has another size than promised.
     """
@@ -260,6 +288,13 @@ def restore_outputs(path: Path, names: Names, promised: Signature) -> None:
         output = graph.tensors[index]
         output.shape = np.array([max(size, 1) for size in wanted], np.int32)
         output.shapeSignature = np.array(wanted, np.int32) if -1 in wanted else None
+    definition = model.signatureDefs[0]
+    for entries, named, prefix in (
+        (definition.inputs, names.inputs, "args"),
+        (definition.outputs, names.outputs, "output"),
+    ):
+        for entry in entries:
+            entry.name = f"{prefix}_{named.index(_text(entry.name))}"
     write_model(path, model)
 
 
@@ -287,25 +322,24 @@ def _point(model: Any, old: int, new: int) -> None:
             entry.tensorIndex = new
 
 
-def as_written(path: Path, names: Names, promised: Signature) -> tuple[Signature, tuple[str, ...]]:
-    """Give the promise with the dtypes the file has, and a note for each that is narrower than the source's."""
-    model = read_model(path)
+def as_written(draft: Draft, promised: Signature, freed: tuple[str, ...] = ()) -> Draft:
+    """Complete a draft: the dtypes and free dimensions that the file has, and a note for what is narrower."""
+    model = read_model(Path(draft.path))
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
+    found = {_text(entry.name): graph.tensors[entry.tensorIndex] for entry in (*signature.inputs, *signature.outputs)}
     notes: list[str] = []
 
-    def written(specs: tuple[TensorSpec, ...], entries: Any, named: tuple[str, ...]) -> tuple[TensorSpec, ...]:
-        found = {_text(entry.name): graph.tensors[entry.tensorIndex] for entry in entries}
+    def written(specs: tuple[TensorSpec, ...], names: tuple[str, ...]) -> tuple[TensorSpec, ...]:
         kept = []
-        for spec, name in zip(specs, named, strict=True):
-            dtype = DTYPES.get(found[name].type, spec.dtype) if name in found else spec.dtype
+        for spec, name in zip(specs, names, strict=True):
+            dtype = DTYPES.get(found[name].type, spec.dtype)
             if dtype != spec.dtype:
                 notes.append(f"{spec.name} is {dtype}, the source's is {spec.dtype}")
             kept.append(replace(spec, dtype=dtype))
         return tuple(kept)
 
-    inputs = written(promised.inputs, signature.inputs, names.inputs)
-    outputs = written(promised.outputs, signature.outputs, names.outputs)
-    return Signature(inputs, outputs), tuple(notes)
+    kept = Signature(written(promised.inputs, draft.input_names), written(promised.outputs, draft.output_names))
+    return replace(draft, signature=kept, notes=tuple(notes), rescues=(*draft.rescues, *freed))
 
 
 def _sizes(tensor: Any) -> list[int]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work
-from convert.routes._onnx2tf import ONNX2TF, TOOLCHAIN, convert_with
+from convert.routes._onnx2tf import ONNX2TF, TOOLCHAIN, convert_keeping
 
 
 def convert(work: Work) -> Draft:
     """Convert with the free dimensions as they are."""
-    return convert_with(work, {})
+    return convert_keeping(work, work.promised)
 
 
 ROUTES.register(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work
-from convert.routes._onnx2tf import ONNX2TF, TOOLCHAIN, convert_with
+from convert.routes._onnx2tf import ONNX2TF, TOOLCHAIN, convert_keeping
 from convert.spec import BATCH, Signature
 
 
@@ -15,7 +17,8 @@ def has_batch(signature: Signature) -> bool:
 
 def convert(work: Work) -> Draft:
     """Convert at batch 1, as the file of most phones is used; other free dimensions stay free."""
-    return convert_with(work, {BATCH: 1})
+    draft = convert_keeping(work, work.promised.fixed({BATCH: 1}))
+    return replace(draft, notes=(*draft.notes, f"{BATCH} is fixed to 1"))
 
 
 ROUTES.register(

@@ -41,7 +41,7 @@ def test_inputs_have_the_promised_layout_and_outputs_one_order(tmp_path, layout)
     made = graph()
     work = Work(tmp_path / "a.onnx", None, SIGNATURE, tmp_path / "a.tflite", layout=layout)
     names = Names.of(SIGNATURE)
-    prepare(made, work, names, {"batch": 2})
+    prepare(made, work, names, work.promised.fixed({"batch": 2}))
     onnx.checker.check_model(made, full_check=True)
     assert [value.name for value in made.graph.input] == list(names.inputs)
     assert sizes(made.graph.input[0]) == ([2, 8, 6, 3] if layout == NHWC else [2, 3, 8, 6])
@@ -55,7 +55,7 @@ def test_a_graph_without_a_promised_tensor_is_refused(tmp_path):
     made.graph.output[0].name = "sums_of_something_else"
     work = Work(tmp_path / "a.onnx", None, SIGNATURE, tmp_path / "a.tflite")
     with pytest.raises(RouteError, match="no tensor named map"):
-        prepare(made, work, Names.of(SIGNATURE), {})
+        prepare(made, work, Names.of(SIGNATURE), SIGNATURE)
 
 
 def program(tmp_path, script: str) -> Place:
