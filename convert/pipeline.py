@@ -22,7 +22,7 @@ from convert.routes import Task, perform
 from convert.sources import SOURCES, identify
 from convert.spec import KEEP, Artifact, LoadOptions, ModelFacts, Request, SourceFile
 from convert.toolchains import prepared
-from convert.worker import Workers, limits_of
+from convert.worker import Workers, limits_of, repeat_command
 from validators.inputs import read_user_file, specs_of
 from validators.prove import (
     Baseline,
@@ -246,7 +246,11 @@ def convert(current: Run, candidate: Plan, label: str, stages: list[StageRun]) -
             layout=current.request.layout if FORMATS[route.gives].layouts else KEEP,
             allow=current.request.allow,
         )
-        done = current.workers.run(stage, perform, task, route.environment)
+        try:
+            done = current.workers.run(stage, perform, task, route.environment)
+        except EdgeproofError as error:
+            error.fix = error.fix or f"repeat it with: {repeat_command(current.workers.folder / f'{stage}.json')}"
+            raise
         stages.append(StageRun(stage, done.seconds, done.command))
         made = dataclasses.replace(
             done.value,

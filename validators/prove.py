@@ -53,14 +53,16 @@ class Proof:
     def attempt(self, plan: str, title: str, artifact: Artifact) -> Attempt:
         """Describe the judged artifact as the attempt of one candidate."""
         structural = self.structure.status is Status.PASS
+        passed = structural and self.parity.status is Status.PASS
         reached = Stage.STRUCTURE
         if structural:
-            reached = Stage.DONE if self.parity.status is Status.PASS else Stage.PARITY
+            reached = Stage.DONE if passed else Stage.PARITY
         return Attempt(
             plan=plan,
             title=title,
             reached=reached,
             reason=self.parity.reason if structural else self.structure.reason,
+            fix=f"see it again with: {self.stages[-1].command}" if self.stages and not passed else "",
             artifact=artifact,
             operators=tuple(self.facts.operators.items()) if self.facts else (),
             structure=self.structure,

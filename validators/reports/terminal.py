@@ -120,6 +120,8 @@ def _remarks(target: TargetReport) -> list[str]:
         if index == target.kept:
             if target.status is Status.PASS and attempt.structure and "as promised" not in attempt.structure.reason:
                 lines.append(f"{target.target}: {escape(attempt.structure.reason)}")
+            if target.status is not Status.PASS and attempt.fix:
+                lines.append(f"  fix: {escape(attempt.fix)}")
             continue
         if attempt.status is Status.PASS:
             continue

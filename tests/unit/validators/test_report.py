@@ -330,3 +330,37 @@ def test_the_machine_is_described_in_words_and_bytes():
 def test_an_unknown_rendering_is_answered_with_the_known_ones():
     with pytest.raises(UnknownName, match="terminal"):
         RENDERINGS["xml"]
+
+
+def raced(plan, measured=None, *, unraced="", **changes):
+    return dataclasses.replace(attempt(plan, GOOD), latency=measured, unraced=unraced, **changes)
+
+
+def test_a_race_shows_every_candidate_with_its_time_size_and_what_it_fixes():
+    text = shown(
+        target(
+            attempts=(
+                raced("a-tool", STEADY),
+                raced("b-tool", STEADY, fixed=(("batch", 1),)),
+                raced("c-tool", SHAKY),
+                raced("d-tool", unraced="the process of stage time was killed"),
+            )
+        )
+    )
+    assert "onnx: race: a-tool 2.1 ms ±5%, 34.2 KiB (kept)" in text
+    assert "onnx: race: b-tool 2.1 ms ±5%, 34.2 KiB, batch fixed to 1\n" in text
+    assert "onnx: race: c-tool not timed: not stable" in text
+    assert "onnx: race: d-tool not timed: the process of stage time was killed" in text
+
+
+def test_rescues_and_what_a_runtime_must_be_are_shown():
+    made = dataclasses.replace(ARTIFACT, rescues=("Erfc rewritten as 1 - Erf",))
+    kept = dataclasses.replace(attempt("torch-onnx", GOOD), requires=("ONNX opset 18",))
+    text = shown(target(attempts=(kept,), artifact=made))
+    assert "onnx: rescue: Erfc rewritten as 1 - Erf" in text
+    assert "build/m/m.onnx, ONNX opset 18" in text
+
+
+def test_an_artifact_that_failed_says_how_to_see_it_again():
+    failed = dataclasses.replace(attempt("torch-onnx", BAD), fix="see it again with: python -m convert.worker run.json")
+    assert "fix: see it again with" in shown(target(Status.FAIL, attempts=(failed,)))
