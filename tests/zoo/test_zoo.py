@@ -19,12 +19,12 @@ CELLS = [(entry.name, form) for entry in ENTRIES for form in targets(entry)]
 
 #: Quick ones that need no library beside the frameworks: a kind of source each, and every format.
 SLICE = (
-    ("keras/hand_points", "onnx"),
-    ("torch/hand_wave", "tflite"),
-    ("torch/hand_hyper", "torchscript"),
-    ("torch/hand_ssd", "onnx"),
-    ("torch/hand_mixer", "torchscript"),
-    ("keras/hand_exact_gelu", "tflite"),
+    ("keras/hand_points", "onnx"),  # .h5
+    ("tf/encoder", "tflite"),  # a TF Hub archive of a tf.Module
+    ("torch/hand_wave", "tflite"),  # TorchScript
+    ("torch/hand_ssd", "torchscript"),  # .pt2
+    ("torch/hand_dcgan", "torchscript"),  # .safetensors
+    ("torch/hand_hyper", "torchscript"),  # a Lightning checkpoint
 )
 
 
