@@ -11,6 +11,7 @@ from convert.routes import ROUTES, Route, Work
 from convert.routes._torch_jit import save_frozen
 from convert.sources import TORCH
 from convert.sources._torch import arguments
+from convert.spec import Signature
 
 if TYPE_CHECKING:
     import torch
@@ -18,20 +19,28 @@ if TYPE_CHECKING:
 
 def convert(work: Work) -> Draft:
     """Compile the module, or take it as it is where it is TorchScript already, and freeze a copy."""
+    save_frozen(compiled(work.model, work.signature), work.out)
+    inputs = tuple(spec.name for spec in work.signature.inputs)
+    return Draft(str(work.out), work.signature, inputs, tuple(spec.name for spec in work.signature.outputs))
+
+
+def compiled(module: torch.nn.Module, signature: Signature) -> torch.jit.ScriptModule:
+    """Compile a module; gives a copy of what is TorchScript already.
+
+    Raises RouteError where its arguments are not the signature's inputs in their order.
+    """
     import torch
 
-    module = work.model
     if isinstance(module, torch.fx.GraphModule):
         module = compilable(module)
     scripted = copy.deepcopy(module) if isinstance(module, torch.jit.ScriptModule) else torch.jit.script(module)
-    inputs = tuple(spec.name for spec in work.signature.inputs)
+    inputs = tuple(spec.name for spec in signature.inputs)
     if arguments(scripted)[: len(inputs)] != inputs:
         raise RouteError(
             f"the compiled forward takes ({', '.join(arguments(scripted))}), the signature promises "
             f"({', '.join(inputs)}) in this order"
         )
-    save_frozen(scripted, work.out)
-    return Draft(str(work.out), work.signature, inputs, tuple(spec.name for spec in work.signature.outputs))
+    return scripted
 
 
 #: Checks of export that compute nothing.
