@@ -227,4 +227,6 @@ def show_plan(found: tuple[tuple[str, tuple[Plan, ...]], ...], *, as_json: bool)
         for position, plan in enumerate(plans, 1):
             lines.append(f"  {position}. {plan.name} ({plan.title})")
             lines += [f"     {route.name}: {route.why}" for route in plan.routes]
+            lines += [f"     needs the toolchain {name}" for name in plan.toolchains]
+    lines.append("The model was not loaded: --inspect loads it and lists those that apply to it, in the order for it.")
     deliver("\n".join(lines) + "\n")
