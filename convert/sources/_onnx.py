@@ -110,6 +110,12 @@ def read_model(path: Path) -> OnnxModel:
         ) from error
     if not proto.graph.output:
         raise LoadError(f"{path} is an ONNX file whose graph has no outputs", fix="copy or export it again")
+    for value in proto.graph.output:
+        if value.type.WhichOneof("value") not in ("tensor_type", None):
+            raise LoadError(
+                f"the output {value.name} of {path} is a {value.type.WhichOneof('value')}, not a tensor",
+                fix="export it again with tensors only (skl2onnx: zipmap=False)",
+            )
     require_known_opset(proto, path)
     check_external_data(proto, path)
     return OnnxModel(path, proto)

@@ -80,12 +80,13 @@ def in_float64(model: OnnxModel, signature: Signature) -> WideSession:
     """
     from convert.onnx_torch import module_of
 
-    proto = model.whole()
     try:
-        narrow = WideSession(module_of(proto), signature, "")
-        wide = WideSession(module_of(proto).widen(), signature, "float64")
         inputs = trial(signature)
-        oracle, ours, native = wide.run(inputs), narrow.run(inputs), model.run(inputs)
+        module = module_of(model.whole())
+        ours, native = WideSession(module, signature, "").run(inputs), model.run(inputs)
+        # In place, and only now: a large model is not in memory twice.
+        wide = WideSession(module.widen(), signature, "float64")
+        oracle = wide.run(inputs)
     except LoadError as error:
         raise LoadError(f"the graph does not run in float64: {error.message}") from error
     except Exception as error:

@@ -130,6 +130,14 @@ def test_a_graph_without_outputs_is_refused(tmp_path):
         signature(model, tmp_path)
 
 
+def test_an_output_that_is_no_tensor_is_refused_by_name(tmp_path):
+    model = dense()
+    kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(FLOAT, None))
+    model.graph.output[0].type.CopyFrom(kind)
+    with pytest.raises(LoadError, match=r"output y .* is a sequence_type"):
+        signature(model, tmp_path)
+
+
 def test_an_operator_nobody_knows_is_named(tmp_path):
     model = dense()
     model.graph.node[0].op_type = "Fancy"
