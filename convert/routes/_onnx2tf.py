@@ -26,6 +26,7 @@ from convert.layout import inverse
 from convert.rewrites import rescue
 from convert.routes import Work
 from convert.routes._free_sizes import free_sizes, recognisable_sizes
+from convert.routes._fully_connected import connect_fully
 from convert.spec import BATCH, CUSTOM, Signature, TensorSpec
 from convert.worker import Environment
 
@@ -263,6 +264,7 @@ def restore_outputs(path: Path, names: Names, promised: Signature) -> None:
 
     model = read_model(path)
     graph = model.subgraphs[0]
+    connect_fully(model)
     for spec, name in zip(promised.outputs, names.outputs, strict=True):
         if len(spec.shape) < 3:
             continue

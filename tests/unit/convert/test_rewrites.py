@@ -217,3 +217,23 @@ def test_an_lstm_whose_batch_is_open_keeps_its_form():
     made = recurrent("LSTM", "forward", states=False)
     made.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "batch"
     assert agree(made, "onnx2tf", x=SEQUENCE) == ()
+
+
+@pytest.mark.parametrize("version", [11, 18])
+def test_a_grouped_convolution_of_a_sequence_becomes_one_of_images(version):
+    rng = np.random.default_rng(8)
+    constants = [("w", rng.normal(size=(6, 2, 5)).astype(np.float32)), ("b", rng.normal(size=6).astype(np.float32))]
+    conv = helper.make_node(
+        "Conv", ["x", "w", "b"], ["y"], name="position", group=3, pads=[2, 1], strides=[2], dilations=[1]
+    )
+    made = model([conv], {"x": [2, 6, 11]}, {"y": [2, 6, 5]}, constants, version=version)
+    (said,) = agree(made, "onnx2tf", x=rng.normal(size=(2, 6, 11)).astype(np.float32))
+    assert "grouped 1-D convolutions written as 2-D ones (position)" in said
+
+
+def test_a_depthwise_convolution_of_a_sequence_stays():
+    weights = np.ones((3, 1, 5), np.float32)
+    made = model(
+        [helper.make_node("Conv", ["x", "w"], ["y"], group=3)], {"x": [1, 3, 9]}, {"y": [1, 3, 5]}, [("w", weights)]
+    )
+    assert agree(made, "onnx2tf", x=np.ones((1, 3, 9), np.float32)) == ()
