@@ -10,20 +10,29 @@ from typing import TYPE_CHECKING, Any
 from convert.layout import axes_to
 from convert.routes import Work
 from convert.sources._frozen import Frozen, freeze, inlined, rename_functions, revive
-from convert.spec import BATCH, Signature
+from convert.spec import BATCH, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
 def input_names(signature: Signature) -> tuple[str, ...]:
-    """Name inputs by position, since TensorFlow mangles names that are not identifiers."""
-    return tuple(f"input_{position}" for position in range(len(signature.inputs)))
+    """Name inputs by position among the sorted names, since TensorFlow mangles names that are not identifiers.
+
+    NOTE: Why sorted: a SavedModel's signature is flattened in the order of its names, and sealing writes the promised
+    names in their place, which must not change that order.
+    """
+    return _ranked("input", signature.inputs)
 
 
 def output_names(signature: Signature) -> tuple[str, ...]:
-    """Name outputs by position; see `input_names`."""
-    return tuple(f"output_{position}" for position in range(len(signature.outputs)))
+    """Name outputs in the same way; see `input_names`."""
+    return _ranked("output", signature.outputs)
+
+
+def _ranked(side: str, specs: tuple[TensorSpec, ...]) -> tuple[str, ...]:
+    names = sorted(spec.name for spec in specs)
+    return tuple(f"{side}_{names.index(spec.name):04}" for spec in specs)
 
 
 def function(work: Work, signature: Signature) -> tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]:
@@ -103,10 +112,20 @@ def _resize(
 
 
 def save(work: Work, signature: Signature, folder: Path) -> None:
-    """Write a SavedModel of a Keras model whose default signature is of positions."""
+    """Write a SavedModel whose default signature is of positions; a signature of another name is kept beside it."""
     import keras
+    import tensorflow as tf
+
+    from convert.sources._saved_model import DEFAULT, Served
 
     serve, specs = function(work, signature)
+    if isinstance(work.model, Served):
+        module = tf.Module()
+        module.served = work.model.loaded
+        module.serve = tf.function(serve, input_signature=specs, autograph=False)
+        signatures = dict.fromkeys((DEFAULT, work.model.signature), module.serve)
+        tf.saved_model.save(module, str(folder), signatures=signatures)
+        return
     # NOTE: Why Keras's own archive: a plain tf.Module leaves Keras 3's weights as variables that the TFLite file reads
     # and nothing initialises; the converter reports success and the file answers NaN.
     archive = keras.export.ExportArchive()

@@ -64,14 +64,28 @@ class Served:
 
 
 def load_saved_model(folder: Path, file: SourceFile, options: LoadOptions) -> LoadedModel:
-    """Load the chosen signature of the SavedModel in `folder`; `file` is what the user named.
+    """Load the chosen signature of the SavedModel in `folder`, and measure it; `file` is what the user named.
+
+    Raises what `load_served` raises, and UsageError where the signature holds text.
+    """
+    from convert.sources import LoadedModel
+
+    served = load_served(folder, file, options)
+    function = served.function
+    inputs = agreed(_inputs(function, file, options.inputs), options.inputs)
+    _require_numbers(function.structured_outputs, file, "returns")
+    signature = measure(served.run, inputs)
+    parameters = sum(int(variable.shape.num_elements() or 0) for variable in function.variables)
+    return LoadedModel(served, ModelFacts(signature, parameters))
+
+
+def load_served(folder: Path, file: SourceFile, options: LoadOptions) -> Served:
+    """Load the chosen signature of the SavedModel in `folder`.
 
     Raises UsageError where it has no such signature, or operators that reach out of the model without `--trust`;
     LoadError where TensorFlow cannot load it.
     """
     import tensorflow as tf
-
-    from convert.sources import LoadedModel
 
     graph = meta_graph(folder, file)
     refuse_side_effects(graph, file.path, trust=options.trust)
@@ -84,12 +98,7 @@ def load_saved_model(folder: Path, file: SourceFile, options: LoadOptions) -> Lo
             f"TensorFlow {tf.__version__} cannot load {file.path}: {type(error).__name__}: {summary(error, 2)}",
             fix="copy or download the whole folder again, its variables included, or save it again",
         ) from error
-    served = Served(loaded, function, name)
-    inputs = agreed(_inputs(function, file, options.inputs), options.inputs)
-    _require_numbers(function.structured_outputs, file, "returns")
-    signature = measure(served.run, inputs)
-    parameters = sum(int(variable.shape.num_elements() or 0) for variable in function.variables)
-    return LoadedModel(served, ModelFacts(signature, parameters))
+    return Served(loaded, function, name)
 
 
 def meta_graph(folder: Path, file: SourceFile) -> Any:
@@ -124,7 +133,7 @@ def choose(graph: Any, file: SourceFile, wanted: str) -> str:
 
     Raises UsageError where there is none, or none of that name, or several and no default.
     """
-    names = sorted(name for name in graph.signature_def if not name.startswith("__saved_model_"))
+    names = served_names(graph)
     if wanted and wanted not in names:
         raise UnknownName.among(f"signature in {file.path}", wanted, names)
     if not names:
@@ -139,6 +148,11 @@ def choose(graph: Any, file: SourceFile, wanted: str) -> str:
         f"{file.path} has {len(names)} signatures and none is named {DEFAULT}: {', '.join(names)}",
         fix=f"choose one with --signature, for example --signature {names[0]}",
     )
+
+
+def served_names(graph: Any) -> list[str]:
+    """Name a MetaGraphDef's signatures, those that only TensorFlow's loader calls aside."""
+    return sorted(name for name in graph.signature_def if not name.startswith("__saved_model_"))
 
 
 def _inputs(function: Any, file: SourceFile, given: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:

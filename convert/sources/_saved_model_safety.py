@@ -60,7 +60,7 @@ def _nodes(graph: Any) -> Iterator[Any]:
 
 def _outside(graph: Any) -> Iterator[str]:
     """Name checkpoint operators that more than saving and restoring reaches, and vocabularies that are no asset."""
-    functions = {function.signature.name: function for function in graph.graph_def.library.function}
+    functions = _functions(graph)
     assets = {asset.tensor_info.name.partition(":")[0] for asset in graph.asset_file_def}
     reached, nodes = _reached(graph, functions)
     for node in nodes:
@@ -73,6 +73,15 @@ def _outside(graph: Any) -> Iterator[str]:
                 yield node.op
             if node.op in _VOCABULARY and _producer(node.input[1]) in constants - assets:
                 yield f"{node.op} of a file that is not the model's own"
+
+
+def reached_functions(graph: Any) -> list[str]:
+    """Name the functions that a MetaGraphDef's signatures and initialisers call, those that save and restore aside."""
+    return sorted(_reached(graph, _functions(graph))[0])
+
+
+def _functions(graph: Any) -> dict[str, Any]:
+    return {function.signature.name: function for function in graph.graph_def.library.function}
 
 
 def _reached(graph: Any, functions: dict[str, Any]) -> tuple[set[str], list[Any]]:

@@ -152,7 +152,7 @@ def test_an_engine_runs_something_and_only_what_there_is(runtime):
 
 @pytest.mark.parametrize("form", list(FORMATS), ids=lambda form: form.name)
 def test_a_format_has_a_suffix_of_its_own(form):
-    assert re.fullmatch(r"\.[a-z0-9]+", form.suffix)
+    assert re.fullmatch(r"\.[a-z0-9]+|", form.suffix)  # none: a folder
     assert [other.name for other in FORMATS if other.suffix == form.suffix] == [form.name]
 
 
