@@ -34,6 +34,33 @@ def opset(model: onnx.ModelProto) -> int:
     return max((entry.version for entry in model.opset_import if entry.domain in DOMAINS), default=1)
 
 
+def sizes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
+    """Give the sizes of the main graph's values as far as they are known; None for a free one."""
+    return {
+        value.name: [dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim]
+        for value in _inferred(model)
+        if value.type.tensor_type.HasField("shape")
+    } | {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+
+
+def types(model: onnx.ModelProto) -> dict[str, int]:
+    """Give the ONNX type numbers of the main graph's values as far as they are known."""
+    return {value.name: value.type.tensor_type.elem_type for value in _inferred(model)} | {
+        tensor.name: tensor.data_type for tensor in model.graph.initializer
+    }
+
+
+def _inferred(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    import onnx
+    from google.protobuf.message import EncodeError
+
+    try:
+        graph = onnx.shape_inference.infer_shapes(model).graph
+    except (onnx.shape_inference.InferenceError, EncodeError):  # one that is not valid yet, or is over 2 GB
+        graph = model.graph
+    return [*graph.input, *graph.value_info, *graph.output]
+
+
 class Names:
     """Names for new values of a model that none of its values has."""
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from convert.rewrites import REWRITES, Rewrite
-from convert.rewrites._graph import Names, add_constant, attribute, constants, counted, graphs, opset, replace_nodes
+from convert.rewrites._graph import (
+    Names,
+    add_constant,
+    attribute,
+    constants,
+    counted,
+    graphs,
+    opset,
+    replace_nodes,
+    sizes,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +30,7 @@ def apply(model: onnx.ModelProto) -> tuple[str, ...]:
     if not any(node.op_type in ("STFT", "DFT") for graph in graphs(model.graph) for node in graph.node):
         return ()
     names = Names(model)
-    shapes = _shapes(model)
+    shapes = sizes(model)
     done: list[str] = []
     for graph in graphs(model.graph):
         known = constants(graph)
@@ -36,22 +46,6 @@ def apply(model: onnx.ModelProto) -> tuple[str, ...]:
 
         done += replace_nodes(graph, replace)
     return (f"Fourier transforms rewritten in real arithmetic ({counted(done)})",) if done else ()
-
-
-def _shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
-    """Give the sizes of the main graph's values as far as they can be inferred."""
-    import onnx
-    from google.protobuf.message import EncodeError
-
-    try:
-        graph = onnx.shape_inference.infer_shapes(model).graph
-    except (onnx.shape_inference.InferenceError, EncodeError):  # one that is not valid yet, or is over 2 GB
-        graph = model.graph
-    return {
-        value.name: [dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim]
-        for value in (*graph.input, *graph.value_info, *graph.output)
-        if value.type.tensor_type.HasField("shape")
-    } | {tensor.name: list(tensor.dims) for tensor in graph.initializer}
 
 
 def basis(length: int, bins: int, *, inverse: bool) -> tuple[Any, Any]:

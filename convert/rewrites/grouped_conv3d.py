@@ -101,9 +101,9 @@ REWRITES.register(
     Rewrite(
         name="grouped-conv3d",
         title="grouped 3-D convolutions as plain ones",
-        why="TFLite's CONV_3D has no groups; onnx2tf writes a file with an orphan tensor and exits 0",
+        why="TFLite's CONV_3D has no groups; onnx2tf writes an orphan tensor and exits 0, litert-torch crashes",
         rank=30,
         apply=apply,
-        serves=("onnx2tf",),
+        serves=("onnx2tf", "litert-torch"),
     )
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from convert.formats import Draft
+from convert.rewrites import rescue
 from convert.routes import Work
 from convert.sources._measure import example, trial_sizes
 from convert.sources._torch import module_of as module_of_program
@@ -14,11 +16,21 @@ if TYPE_CHECKING:
     import torch
 
 
-def as_torch(work: Work) -> Work:
-    """Give the same work with the graph as a PyTorch module; raises LoadError where an operator is unknown."""
+def as_torch(work: Work, consumer: str = "") -> tuple[Work, tuple[str, ...]]:
+    """Give the same work with the graph as a PyTorch module, and what had to be rewritten for `consumer` to take it.
+
+    Raises LoadError where an operator is unknown.
+    """
     from convert.onnx_torch import module_of
 
-    return dataclasses.replace(work, model=module_of(work.model.whole()))
+    graph = work.model.whole()
+    rescues = rescue(graph, consumer)
+    return dataclasses.replace(work, model=module_of(graph)), rescues
+
+
+def rescued(draft: Draft, rescues: tuple[str, ...]) -> Draft:
+    """Add what was rewritten to a draft."""
+    return dataclasses.replace(draft, rescues=(*rescues, *draft.rescues))
 
 
 def exported(work: Work) -> torch.nn.Module:

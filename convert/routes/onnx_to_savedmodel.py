@@ -5,13 +5,14 @@ from __future__ import annotations
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work
 from convert.routes._litert_torch import LITERT_TORCH
-from convert.routes._onnx_torch import as_torch
+from convert.routes._onnx_torch import as_torch, rescued
 from convert.routes._stablehlo import to_saved_model
 
 
 def convert(work: Work) -> Draft:
     """Convert as any PyTorch module."""
-    return to_saved_model(as_torch(work))
+    ready, rescues = as_torch(work, "litert-torch")
+    return rescued(to_saved_model(ready), rescues)
 
 
 ROUTES.register(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work, torch_to_tflite
 from convert.routes._litert_torch import LITERT_TORCH, POOR_AT
-from convert.routes._onnx_torch import as_torch
+from convert.routes._onnx_torch import as_torch, rescued
 
 
 def convert(work: Work) -> Draft:
     """Convert as any PyTorch module."""
-    return torch_to_tflite.convert(as_torch(work))
+    ready, rescues = as_torch(work, "litert-torch")
+    return rescued(torch_to_tflite.convert(ready), rescues)
 
 
 ROUTES.register(

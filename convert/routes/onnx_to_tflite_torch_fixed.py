@@ -5,12 +5,13 @@ from __future__ import annotations
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work, has_free_batch, torch_to_tflite_fixed
 from convert.routes._litert_torch import LITERT_TORCH, POOR_AT
-from convert.routes._onnx_torch import as_torch
+from convert.routes._onnx_torch import as_torch, rescued
 
 
 def convert(work: Work) -> Draft:
     """Convert as any PyTorch module, at batch 1."""
-    return torch_to_tflite_fixed.convert(as_torch(work))
+    ready, rescues = as_torch(work, "litert-torch")
+    return rescued(torch_to_tflite_fixed.convert(ready), rescues)
 
 
 ROUTES.register(

@@ -6,14 +6,14 @@ import dataclasses
 
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work, torch_script
-from convert.routes._onnx_torch import as_torch, exported
+from convert.routes._onnx_torch import as_torch, exported, rescued
 from convert.sources import TORCH
 
 
 def convert(work: Work) -> Draft:
     """Export with the free dimensions free, and compile the exported graph, which reads sizes as it runs."""
-    ready = as_torch(work)
-    return torch_script.convert(dataclasses.replace(ready, model=exported(ready)))
+    ready, rescues = as_torch(work)
+    return rescued(torch_script.convert(dataclasses.replace(ready, model=exported(ready))), rescues)
 
 
 ROUTES.register(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work, torch_trace
-from convert.routes._onnx_torch import as_torch
+from convert.routes._onnx_torch import as_torch, rescued
 from convert.sources import TORCH
 
 
 def convert(work: Work) -> Draft:
     """Trace on an example; the module keeps sizes recorded, and refuses conditions that depend on the data."""
-    return torch_trace.convert(as_torch(work))
+    ready, rescues = as_torch(work)
+    return rescued(torch_trace.convert(ready), rescues)
 
 
 ROUTES.register(

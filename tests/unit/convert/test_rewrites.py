@@ -237,3 +237,42 @@ def test_a_depthwise_convolution_of_a_sequence_stays():
         [helper.make_node("Conv", ["x", "w"], ["y"], group=3)], {"x": [1, 3, 9]}, {"y": [1, 3, 5]}, [("w", weights)]
     )
     assert agree(made, "onnx2tf", x=np.ones((1, 3, 9), np.float32)) == ()
+
+
+@pytest.mark.parametrize("version", [13, 18])
+def test_the_absolute_value_of_complex_numbers_becomes_a_norm(version):
+    nodes = [helper.make_node("ComplexAbs", ["x"], ["y"], name="spectrum")]
+    made = model(nodes, {"x": [2, 3]}, {"y": [3]}, version=version)
+    (said,) = rescue(made)
+    assert "spectrum" in said
+    found = run(made, x=np.array([[3, 0, 1], [4, 2, 0]], np.float32))[0]
+    np.testing.assert_allclose(found, [5, 2, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("consumer", ["onnx2tf", "litert-torch"])
+@pytest.mark.parametrize("shape", [[5], [5, 2], [5, 2, 3]], ids=["numbers", "rows", "blocks"])
+def test_additions_at_indices_become_a_matrix_product(shape, consumer):
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("ScatterND", ["x", "index", "updates"], ["added"], name="sum", reduction="add"),
+        helper.make_node("Neg", ["added"], ["y"]),
+    ]
+    index = np.array([[0], [3], [3], [-1]])
+    constants = [("index", index), ("updates", rng.standard_normal([4, *shape[1:]]).astype(np.float32))]
+    made = model(nodes, {"x": shape}, {"y": shape}, constants)
+    (said,) = agree(made, consumer, x=rng.standard_normal(shape).astype(np.float32))
+    assert "sum" in said
+    assert "ScatterND" not in {node.op_type for node in made.graph.node}
+
+
+def test_additions_at_indices_of_elements_become_a_matrix_product():
+    nodes = [helper.make_node("ScatterElements", ["x", "index", "updates"], ["y"], name="sum", reduction="add")]
+    constants = [("index", np.array([0, 2, 2])), ("updates", np.array([1, 2, 3], np.float32))]
+    made = model(nodes, {"x": [4]}, {"y": [4]}, constants)
+    assert agree(made, "onnx2tf", x=np.zeros(4, np.float32))
+
+
+def test_scattering_that_replaces_is_left_alone():
+    nodes = [helper.make_node("ScatterND", ["x", "index", "updates"], ["y"])]
+    constants = [("index", np.array([[0]])), ("updates", np.array([1], np.float32))]
+    assert rescue(model(nodes, {"x": [4]}, {"y": [4]}, constants), "onnx2tf") == ()
