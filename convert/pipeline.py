@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,9 @@ import psutil
 from convert import folder, layout, plan, race
 from convert.errors import EdgeproofError, UsageError
 from convert.formats import FORMATS
+from convert.once import Once
 from convert.plan import Plan, Wish
-from convert.routes import Task, perform
+from convert.routes import Route, Task, perform
 from convert.sources import SOURCES, identify
 from convert.spec import KEEP, Artifact, LoadOptions, ModelFacts, Request, SourceFile
 from convert.toolchains import prepared
@@ -60,6 +61,7 @@ class Run:
     facts: ModelFacts
     workers: Workers
     say: Say
+    begun: Once[tuple[Artifact, StageRun]] = field(default_factory=Once)  # first conversions, by route
 
     @property
     def wish(self) -> Wish:
@@ -226,40 +228,46 @@ def try_candidate(current: Run, candidate: Plan, target: str, baseline: Future[B
 
 
 def convert(current: Run, candidate: Plan, label: str, stages: list[StageRun]) -> Artifact:
-    """Run the routes of a candidate one after another; raises EdgeproofError where one fails."""
-    made = None
-    for step, route in enumerate(candidate.routes):
-        stage = f"convert-{label}" if len(candidate.routes) == 1 else f"convert-{label}-{step + 1}"
-        home = current.workers.folder / stage
-        if home.exists():
-            shutil.rmtree(home)  # what an earlier run left must not be taken for this one's
-        if route.toolchain:
-            prepared(route.toolchain, current.workers, current.say, f"prepare-{label}")
-        task = Task(
-            route=route.name,
-            module=route.convert.__module__,
-            source=current.source,
-            options=current.options,
-            signature=made.signature if made else current.facts.signature,
-            out=str(home / f"{current.request.name}{FORMATS[route.gives].suffix}"),
-            made=made.path if made else "",
-            layout=current.request.layout if FORMATS[route.gives].layouts else KEEP,
-            allow=current.request.allow,
-        )
-        try:
-            done = current.workers.run(stage, perform, task, route.environment)
-        except EdgeproofError as error:
-            error.fix = error.fix or f"repeat it with: {repeat_command(current.workers.folder / f'{stage}.json')}"
-            raise
-        stages.append(StageRun(stage, done.seconds, done.command))
-        made = dataclasses.replace(
-            done.value,
-            notes=(*(made.notes if made else ()), *done.value.notes),
-            rescues=(*(made.rescues if made else ()), *done.value.rescues),
-        )
-    if made is None:
-        raise ValueError("a plan has at least one route")
+    """Run the routes of a candidate one after another; raises EdgeproofError where one fails.
+
+    What a first route made, or how it failed, serves every candidate that begins with it.
+    """
+    first, *rest = candidate.routes
+    made, stage = current.begun.once(
+        first.name, lambda: convert_step(current, first, f"convert-{first.gives}-{first.name}", None)
+    )
+    stages.append(stage)
+    for step, route in enumerate(rest, 2):
+        done, stage = convert_step(current, route, f"convert-{label}-{step}", made)
+        stages.append(stage)
+        made = dataclasses.replace(done, notes=(*made.notes, *done.notes), rescues=(*made.rescues, *done.rescues))
     return made
+
+
+def convert_step(current: Run, route: Route, stage: str, made: Artifact | None) -> tuple[Artifact, StageRun]:
+    """Run one route, on the source or on what an earlier route `made`; raises EdgeproofError where it fails."""
+    home = current.workers.folder / stage
+    if home.exists():
+        shutil.rmtree(home)  # what an earlier run left must not be taken for this one's
+    if route.toolchain:
+        prepared(route.toolchain, current.workers, current.say, f"prepare-{stage}")
+    task = Task(
+        route=route.name,
+        module=route.convert.__module__,
+        source=current.source,
+        options=current.options,
+        signature=made.signature if made else current.facts.signature,
+        out=str(home / f"{current.request.name}{FORMATS[route.gives].suffix}"),
+        made=made.path if made else "",
+        layout=current.request.layout if FORMATS[route.gives].layouts else KEEP,
+        allow=current.request.allow,
+    )
+    try:
+        done = current.workers.run(stage, perform, task, route.environment)
+    except EdgeproofError as error:
+        error.fix = error.fix or f"repeat it with: {repeat_command(current.workers.folder / f'{stage}.json')}"
+        raise
+    return done.value, StageRun(stage, done.seconds, done.command)
 
 
 def finish(current: Run, built: Built, baseline: Baseline) -> TargetReport:
