@@ -27,6 +27,7 @@ from convert.rewrites import rescue
 from convert.routes import Work
 from convert.routes._free_sizes import free_sizes, recognisable_sizes
 from convert.routes._fully_connected import connect_fully
+from convert.routes._orphans import adopt, names_of
 from convert.spec import BATCH, CUSTOM, Signature, TensorSpec
 from convert.worker import Environment
 
@@ -100,8 +101,11 @@ def convert_at(work: Work, model: onnx.ModelProto, promised: Signature, kept: Si
         graph = Path(scratch) / "graph.onnx"
         large = model.ByteSize() > PROTOBUF_BYTES
         onnx.save_model(model, str(graph), save_as_external_data=large, location="graph.data")
-        shutil.copyfile(run(place, graph, names), work.out)
+        made = run(place, graph, names)
+        renamed = names_of(made.with_name(f"{graph.stem}_tensor_correspondence_report.json"))
+        shutil.copyfile(made, work.out)
     refuse_foreign(work)
+    rescues += adopt(work.out, renamed)
     refuse_fixed_states(work.out, kept)
     restore_outputs(work.out, names, promised)
     inputs = tuple(f"args_{position}" for position in range(len(promised.inputs)))
