@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convert.errors import RouteError
 from convert.formats import Draft
+from convert.formats.tflite import read
 from convert.routes import Work
 from convert.routes._free_sizes import free_sizes, recognisable_sizes
 from convert.sources._measure import example
 from convert.sources._torch import graph_of_torchscript, positional
 from convert.spec import GRID_SAMPLE, RECURRENT, Signature, TensorSpec
+from convert.torch_rewrites import rescued
 from convert.worker import Environment
 
 #: What its files are slow at: recurrences are unrolled (litert-torch#53), 1.35 times onnx2tf's latency for an LSTM;
@@ -31,7 +35,6 @@ def convert_free(work: Work, signature: Signature) -> Draft:
     Free dimensions are converted at recognisable sizes and freed afterwards. litert-torch names inputs `args_0`, ...
     and outputs `output_0`, ... in their order.
     """
-    import litert_torch
     import torch
 
     logging.getLogger().setLevel(logging.ERROR)
@@ -40,12 +43,38 @@ def convert_free(work: Work, signature: Signature) -> Draft:
         module = graph_of_torchscript(module, work.signature.inputs)
     sizes = recognisable_sizes(signature.free, taken_sizes(module, signature))
     tensors = tuple(torch.from_numpy(example(spec, sizes)) for spec in signature.inputs)
-    with torch.no_grad():
-        edge = litert_torch.convert(positional(module, work.signature, work.permutations), tensors)
-    edge.export(str(work.out))
-    rescues = free_sizes(work.out, sizes, signature, tables(module)) if sizes else ()
+    rewritten = _lower(positional(module, work.signature, work.permutations), tensors, work.out)
+    freed = free_sizes(work.out, sizes, signature, tables(module)) if sizes else ()
     kept, notes = narrowed(signature)
-    return replace(draft(work, kept, notes), rescues=rescues)
+    return replace(draft(work, kept, notes), rescues=(*rewritten, *freed))
+
+
+def _lower(module: torch.nn.Module, tensors: tuple[torch.Tensor, ...], out: Path) -> tuple[str, ...]:
+    """Write a module's file, once more with its graph rewritten where litert-torch cannot lower it; says what was.
+
+    NOTE: Why only then: exporting a graph to look at it takes as long as a small model's conversion.
+    """
+    try:
+        _write(module, tensors, out)
+    except Exception:
+        rewritten, said = rescued(module, tensors)
+        if not said:
+            raise
+        _write(rewritten, tensors, out)
+        return said
+    return ()
+
+
+def _write(module: torch.nn.Module, tensors: tuple[torch.Tensor, ...], out: Path) -> None:
+    """Convert and write; raises RouteError where operators were left that TFLite only names and cannot run."""
+    import litert_torch
+    import torch
+
+    with torch.no_grad():
+        litert_torch.convert(module, tensors).export(str(out))
+    left = [name for name in read(out).operators if name.startswith("STABLEHLO_")]
+    if left:
+        raise RouteError(f"litert-torch left {', '.join(left)} in the graph, which no runtime has")
 
 
 def taken_sizes(module: torch.nn.Module, signature: Signature) -> set[int]:

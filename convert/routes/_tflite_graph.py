@@ -10,6 +10,9 @@ from convert.formats.tflite import DTYPES
 
 INT32 = "int32"
 
+#: Versions at which runtimes register operators that had none before (tflite/kernels/register.cc).
+FIRST_VERSIONS = {"BROADCAST_TO": 2}
+
 
 @dataclass(frozen=True, slots=True)
 class Size:
@@ -120,7 +123,7 @@ class Additions:
         code = schema.OperatorCodeT()
         code.builtinCode = number
         code.deprecatedBuiltinCode = min(number, 127)  # where readers before 2.4 look; 127 stands for all newer ones
-        code.version = 1
+        code.version = FIRST_VERSIONS.get(kind, 1)
         self.model.operatorCodes.append(code)
         return len(self.model.operatorCodes) - 1
 
