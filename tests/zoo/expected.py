@@ -19,31 +19,22 @@ class Failure:
 
 FREE_LENGTH = Failure("free (litert-torch#685", "litert-torch holds no free dimension but the batch (#685, #711)")
 LOOP = Failure("TS2EPConverter failed for node prim::Loop", "PyTorch turns no such loop into a graph")
-UNKNOWN_CLASS = Failure("cannot load the ExportedProgram", "it returns a class of transformers, which nobody imported")
-KERAS_RESIZE = Failure(
-    "OperatorNotAllowedInGraphError", "Keras compares the size of a resize in Python, free or not (keras#22079)"
-)
-
 #: By model and format. A cell that passes although it is here fails its test: take it out.
 FAILURES = {
     ("keras/hand_gru_free_length", "torchscript"): Failure(
         "times what its source does", "a trace unrolls the recurrence at the example's length"
     ),
-    ("keras/hand_unet", "tflite"): KERAS_RESIZE,
-    ("torch/hand_masked", "tflite"): FREE_LENGTH,
-    ("torch/hand_block", "tflite"): FREE_LENGTH,
-    ("torch/hand_segmenter", "tflite"): FREE_LENGTH,
-    ("torch/hand_decoder", "tflite"): Failure(
-        "failed to legalize operation",
-        "litert-torch takes a transposed convolution's padding as SAME or VALID only (#316)",
-    ),
     ("torch/hand_recommender", "tflite"): Failure("_embedding_bag_forward_only", "litert-torch has no embedding bag"),
+    ("torch/hand_graph", "tflite"): Failure(
+        "stablehlo.scatter", "LiteRT adds nothing up in its scatter, and onnx2tf has no form of ScatterND that adds"
+    ),
+    ("tf/spectral", "onnx"): Failure(
+        "ComplexAbs", "tf2onnx leaves TensorFlow's operator for the size of a complex number"
+    ),
+    ("tf/spectral", "torchscript"): Failure("ComplexAbs", "the way leads over ONNX"),
     ("torch/hand_branching", "tflite"): LOOP,
     ("torch/hand_branching", "onnx"): LOOP,
     ("torch/hf_distilbert", "tflite"): FREE_LENGTH,
-    ("torch/hf_vit", "tflite"): UNKNOWN_CLASS,
-    ("torch/hf_vit", "onnx"): UNKNOWN_CLASS,
-    ("torch/hf_vit", "torchscript"): UNKNOWN_CLASS,
 }
 
 #: Free dimensions that a proven artifact has fixed. A cell that keeps them although it is here fails its test.
