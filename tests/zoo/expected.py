@@ -33,7 +33,6 @@ FAILURES = {
     ),
     ("tf/spectral", "torchscript"): Failure("ComplexAbs", "the way leads over ONNX"),
     ("torch/hand_branching", "tflite"): LOOP,
-    ("torch/hand_branching", "onnx"): LOOP,
     ("torch/hf_distilbert", "tflite"): FREE_LENGTH,
 }
 
