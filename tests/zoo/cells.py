@@ -245,7 +245,7 @@ def judged(entry: Entry, report: dict[str, Any], target: dict[str, Any], fresh: 
         target["target"],
         status=target["status"],
         reason=target["reason"],
-        fix=next((attempt["fix"] for attempt in attempts if attempt["fix"]), ""),
+        fix=next((said for attempt in attempts if advice(said := attempt["fix"])), ""),
         candidate=kept["plan"] if kept else "",
         tried=tuple(f"{attempt['plan']}: {outcome(attempt)}" for attempt in attempts),
         told="\n".join(f"{attempt['plan']}: {attempt['reason']}" for attempt in attempts),
@@ -263,6 +263,11 @@ def judged(entry: Entry, report: dict[str, Any], target: dict[str, Any], fresh: 
         versions=report["versions"],
         machine=report["machine"],
     )
+
+
+def advice(fix: str) -> bool:
+    """Whether a fix is more than how to see the failure again."""
+    return bool(fix) and not fix.startswith("repeat it with")
 
 
 def outcome(attempt: dict[str, Any]) -> str:
