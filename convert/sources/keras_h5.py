@@ -7,6 +7,7 @@ import struct
 from convert.errors import UnknownSource
 from convert.sources import KERAS, SOURCES, LoadedModel, Probe, Source
 from convert.sources._keras import load_keras
+from convert.sources._keras2 import readable
 from convert.spec import LoadOptions, SourceFile
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -31,8 +32,9 @@ def recognise(seen: Probe) -> str | None:
 
 
 def load(file: SourceFile, options: LoadOptions) -> LoadedModel:
-    """Load the model with Keras's reader of HDF5 files."""
-    return load_keras(file, options, ".h5")
+    """Load the model with Keras's reader of HDF5 files, one that Keras 2 wrote in the words of Keras 3."""
+    with readable(file) as path:
+        return load_keras(file, options, ".h5", path)
 
 
 SOURCES.register(Source("keras_h5", "Keras HDF5 (.h5)", KERAS, recognise, load))
