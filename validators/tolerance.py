@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 #: Bound on R = rmse(artifact, float64) / rmse(source at its own precision, float64), by the artifact's precision.
-#: Right fp32 exports of a 47-model zoo measured 1.0 to 1.6 at the median and at most 4 against the source's own fp32
-#: noise; a normalisation epsilon changed from 1e-5 to 1e-3 measured 3,000 to 8,600.
-RATIO_BOUNDS = {"fp32": 4.0}
+#: Right fp32 exports of a 47-model zoo measured 1.0 to 1.6 at the median and at most 4; of this project's zoo, at most
+#: 6.8: a wav2vec2 whose group normalisation PyTorch happens to round little, while five other implementations agree on
+#: 4 to 6.8 at 91 to 95 dB. A normalisation epsilon changed from 1e-5 to 1e-3 measured 3,000 to 8,600.
+RATIO_BOUNDS = {"fp32": 8.0}
 
 #: An error this small against the reference's rms passes whatever R is: a source whose own noise happens to vanish
 #: (integers in floats, a single copy) would make any rounding look infinite. Eight times the float32 epsilon.
