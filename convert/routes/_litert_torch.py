@@ -14,13 +14,15 @@ from convert.routes import Work
 from convert.routes._free_sizes import free_sizes, recognisable_sizes
 from convert.sources._measure import example
 from convert.sources._torch import graph_of_torchscript, positional
-from convert.spec import GRID_SAMPLE, RECURRENT, Signature, TensorSpec
+from convert.spec import RECURRENT, Signature, TensorSpec
 from convert.torch_rewrites import rescued
 from convert.worker import Environment
 
-#: What its files are slow at: recurrences are unrolled (litert-torch#53), 1.35 times onnx2tf's latency for an LSTM;
-#: grid_sample takes 6 times onnx2tf's.
-POOR_AT = (RECURRENT, GRID_SAMPLE)
+#: What its files are slow at: recurrences are unrolled (litert-torch#53), 1.35 times onnx2tf's latency for an LSTM.
+POOR_AT = (RECURRENT,)
+
+#: Operators, and how many of them, by which its lowering of grid_sample shows; a rewrite of it is many times faster.
+SLOW = {"GATHER_ND": 4, "FLOOR": 2}
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,31 +52,43 @@ def convert_free(work: Work, signature: Signature) -> Draft:
 
 
 def _lower(module: torch.nn.Module, tensors: tuple[torch.Tensor, ...], out: Path) -> tuple[str, ...]:
-    """Write a module's file, once more with its graph rewritten where litert-torch cannot lower it; says what was.
+    """Write a module's file, again with its graph rewritten where litert-torch fails or does poorly; says what was.
 
     NOTE: Why only then: exporting a graph to look at it takes as long as a small model's conversion.
     """
     try:
-        _write(module, tensors, out)
+        operators = _write(module, tensors, out)
     except Exception:
         rewritten, said = rescued(module, tensors)
         if not said:
             raise
         _write(rewritten, tensors, out)
         return said
+    if all(operators.get(name, 0) >= count for name, count in SLOW.items()):
+        rewritten, said = rescued(module, tensors)
+        if said:
+            faster = out.with_name(f"rewritten-{out.name}")
+            _write(rewritten, tensors, faster)
+            faster.replace(out)
+        return said
     return ()
 
 
-def _write(module: torch.nn.Module, tensors: tuple[torch.Tensor, ...], out: Path) -> None:
-    """Convert and write; raises RouteError where operators were left that TFLite only names and cannot run."""
+def _write(module: torch.nn.Module, tensors: tuple[torch.Tensor, ...], out: Path) -> dict[str, int]:
+    """Convert and write; gives how many operators of each kind there are.
+
+    Raises RouteError where some were left that TFLite only names and cannot run.
+    """
     import litert_torch
     import torch
 
     with torch.no_grad():
         litert_torch.convert(module, tensors).export(str(out))
-    left = [name for name in read(out).operators if name.startswith("STABLEHLO_")]
+    operators = read(out).operators
+    left = [name for name in operators if name.startswith("STABLEHLO_")]
     if left:
         raise RouteError(f"litert-torch left {', '.join(left)} in the graph, which no runtime has")
+    return operators
 
 
 def taken_sizes(module: torch.nn.Module, signature: Signature) -> set[int]:
