@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812  the field's own name
 from torch import Tensor
 
 from convert.onnx_torch.table import Node, operator
-from convert.onnx_torch.values import Value, numbers
+from convert.onnx_torch.values import Value, numbers, same_size
 
 #: PyTorch's interpolation by ONNX's, for the number of spatial axes.
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -49,8 +49,10 @@ operator("Upsample", raw=(1,))(lambda node, value, scales=None: resize(node, val
 
 
 def _unchanged(size: Any, wanted: Any, factor: Any) -> bool:
-    same = wanted is size or (isinstance(size, int) and isinstance(wanted, int) and size == wanted)
-    return same and (factor is None or not isinstance(factor, (int, float)) or float(factor) == 1.0)
+    """Whether an axis keeps its size, as far as that is known without asking a symbol for its value."""
+    if isinstance(factor, (int, float)):
+        return float(factor) == 1.0
+    return same_size(size, wanted)
 
 
 def _target(node: Node, value: Tensor, scales: Value, target: Value) -> tuple[list[Any], list[Any]]:

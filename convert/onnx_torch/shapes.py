@@ -197,12 +197,8 @@ def expand(_: Node, value: Tensor, target: Value) -> Tensor:
     wanted = numbers(target)
     wanted = [1] * (value.dim() - len(wanted)) + wanted
     own = [1] * (len(wanted) - value.dim()) + sizes(value)
-    # What equals its own size, or is one, stays: -1 says so without asking a symbol for its value.
-    return value.expand([-1 if is_int(t, 1) and not is_int(o, 1) else t for t, o in _unless_same(wanted, own)])
-
-
-def _unless_same(wanted: list[Any], own: list[Any]) -> list[tuple[Any, Any]]:
-    return [(o if t is o else t, o) for t, o in zip(wanted, own, strict=True)]
+    # A size of one stands for the tensor's own; -1 says so without asking a symbol for its value.
+    return value.expand([-1 if is_int(t, 1) and not is_int(o, 1) else t for t, o in zip(wanted, own, strict=True)])
 
 
 @operator("Tile", raw=(1,))

@@ -84,6 +84,17 @@ def is_int(item: Any, value: int) -> bool:
     return isinstance(item, int) and item == value
 
 
+def same_size(one: Any, other: Any) -> bool:
+    """Whether two sizes are equal; of symbols, whether they are so for every value."""
+    if isinstance(one, int) and isinstance(other, int):
+        return one == other
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return int(one) == int(other)
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return bool(statically_known_true(one == other))
+
+
 def length(tensor: Tensor, axis: int) -> int:
     """Give a size as a plain integer where the graph's form depends on it; this fixes a free dimension."""
     return int(tensor.shape[axis])

@@ -192,6 +192,21 @@ def test_a_free_batch_survives_export_through_shape_arithmetic():
     assert exported.module()(torch.ones(7, 2, 3))[0].shape == (7, 6)
 
 
+def test_a_free_batch_survives_resizing_to_a_computed_size():
+    nodes = [
+        helper.make_node("Shape", ["x"], ["lead"], start=0, end=2),
+        helper.make_node("Concat", ["lead", "size"], ["target"], axis=0),
+        helper.make_node("Resize", ["x", "", "", "target"], ["larger"], mode="linear"),
+        helper.make_node("Resize", ["larger", "", "scales"], ["y"], mode="nearest"),
+    ]
+    constants = [("size", np.array([4, 4])), ("scales", np.array([1, 1, 2, 2], np.float32))]
+    shapes = ("x", TensorProto.FLOAT, ["batch", 1, 3, 3]), ("y", TensorProto.FLOAT, ["batch", 1, 8, 8])
+    module = module_of(graph(nodes, [shapes[0]], [shapes[1]], constants))
+    dims = ({0: torch.export.Dim("batch")},)
+    exported = torch.export.export(module, (torch.ones(2, 1, 3, 3),), dynamic_shapes=(dims,), strict=False)
+    assert exported.module()(torch.ones(7, 1, 3, 3))[0].shape == (7, 1, 8, 8)
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_a_free_batch_survives_a_trace_through_shape_arithmetic():
     traced = torch.jit.trace(module_of(flattened_by_its_own_shape()), (torch.ones(2, 2, 3),), check_trace=False)
