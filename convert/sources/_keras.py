@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import LoadError, MissingInputs, UsageError
-from convert.sources._measure import agreed, measure
+from convert.sources._measure import agreed, measure_tied
 from convert.spec import BATCH, RECURRENT, LoadOptions, ModelFacts, SourceFile, TensorSpec
 from convert.worker import summary
 
@@ -48,7 +48,7 @@ def load_keras(file: SourceFile, options: LoadOptions, suffix: str, path: Path |
     )
     inputs = agreed(own, options.inputs)
     # NOTE: Why measured: Keras states output shapes with None for every free axis, not which input's axis it follows.
-    signature = measure(lambda arrays: run(model, arrays), inputs)
+    signature = measure_tied(lambda arrays: run(model, arrays), inputs)
     return LoadedModel(model, ModelFacts(signature, model.count_params(), notes, traits(model)))
 
 

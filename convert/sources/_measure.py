@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from convert.errors import EdgeproofError, LoadError, UsageError
@@ -52,6 +53,38 @@ def measure(run: Run, inputs: tuple[TensorSpec, ...]) -> Signature:
                     shapes[name][axis] = free if length == size else f"{name}_{axis}"
     outputs = tuple(TensorSpec(name, str(array.dtype), tuple(shapes[name])) for name, array in base.items())
     return Signature(inputs, outputs)
+
+
+def measure_tied(run: Run, inputs: tuple[TensorSpec, ...]) -> Signature:
+    """Measure a model, and where its free dimensions cannot vary one by one, take those of equal axes for one.
+
+    A file leaves the lengths of `ids` and `mask` open, not that they are equal. Raises LoadError as `measure` does.
+    """
+    try:
+        return measure(run, inputs)
+    except LoadError:
+        together = tied(inputs)
+        if together == inputs:
+            raise
+        try:
+            return measure(run, together)
+        except LoadError:
+            pass
+        raise
+
+
+def tied(inputs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    """Give free dimensions that several inputs have on the same axis, and nobody named, one name."""
+    unnamed = [axis for spec in inputs for axis, dim in enumerate(spec.shape) if dim == f"{spec.name}_{axis}"]
+
+    def tie(spec: TensorSpec) -> TensorSpec:
+        names = tuple(
+            f"axis_{axis}" if dim == f"{spec.name}_{axis}" and unnamed.count(axis) > 1 else dim
+            for axis, dim in enumerate(spec.shape)
+        )
+        return replace(spec, shape=names)
+
+    return tuple(map(tie, inputs))
 
 
 def _attempt(run: Run, signature: Signature, varied: str) -> dict[str, np.ndarray]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import LoadError, MissingInputs, UnknownName, UsageError
-from convert.sources._measure import agreed, measure
+from convert.sources._measure import agreed, measure_tied
 from convert.sources._saved_model_safety import refuse_side_effects
-from convert.spec import BATCH, DTYPES, LoadOptions, ModelFacts, SourceFile, TensorSpec
+from convert.spec import BATCH, DTYPES, RECURRENT, LoadOptions, ModelFacts, SourceFile, TensorSpec
 from convert.worker import summary
 
 if TYPE_CHECKING:
@@ -74,9 +74,17 @@ def load_saved_model(folder: Path, file: SourceFile, options: LoadOptions) -> Lo
     function = served.function
     inputs = agreed(_inputs(function, file, options.inputs), options.inputs)
     _require_numbers(function.structured_outputs, file, "returns")
-    signature = measure(served.run, inputs)
+    signature = measure_tied(served.run, inputs)
     parameters = sum(int(variable.shape.num_elements() or 0) for variable in function.variables)
-    return LoadedModel(served, ModelFacts(signature, parameters))
+    return LoadedModel(served, ModelFacts(signature, parameters, traits=_traits(function)))
+
+
+def _traits(function: Any) -> tuple[str, ...]:
+    """Name the traits of a function that its operators show: a loop that collects what it computes is recurrent."""
+    library = function.graph.as_graph_def().library.function
+    operators = {node.op for called in library for node in called.node_def}
+    loops = "TensorListReserve" in operators and operators & {"While", "StatelessWhile"}
+    return (RECURRENT,) if loops else ()
 
 
 def load_served(folder: Path, file: SourceFile, options: LoadOptions) -> Served:
