@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convert.rewrites import REWRITES, Rewrite
-from convert.rewrites._graph import DOMAINS, Names, add_constant, attribute, constants, counted, replace_nodes
+from convert.rewrites._graph import DOMAINS, Names, add_constant, attribute, counted, replace_nodes
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx
 
 #: What shuts a gate: its sigmoid is 0 in every precision, whatever the weights and inputs add to it.
@@ -27,60 +26,69 @@ LENGTHS, PEEPHOLES = 4, 7
 
 
 def apply(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Rewrite every LSTM of constant weights without an initial state, where its batch is known."""
-    import onnx
-
+    """Rewrite every LSTM without an initial state whose batch is known."""
     if not any(node.op_type == "LSTM" for node in model.graph.node):
         return ()
     names = Names(model)
-    known = constants(model.graph)
-    inferred = onnx.shape_inference.infer_shapes(model).graph
-    shapes = {value.name: value.type.tensor_type.shape.dim for value in (*inferred.value_info, *inferred.input)}
+    sizes = fixed_sizes(model)
 
     def replace(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
-        if node.op_type != "LSTM" or node.domain not in DOMAINS or not is_plain(node, known):
+        if node.op_type != "LSTM" or node.domain not in DOMAINS or not is_plain(node):
             return None
-        dims = shapes.get(node.input[0], ())
-        batch = dims[1].dim_value if len(dims) == 3 and dims[1].HasField("dim_value") else 0
-        return reset(model.graph, node, known, names, batch) if batch else None
+        sequence, weights = (sizes.get(node.input[position], ()) for position in (0, 1))
+        if len(sequence) != 3 or len(weights) != 3 or not all((sequence[1], *weights)):
+            return None
+        return reset(model.graph, node, names, sequence[1], weights)
 
     done = replace_nodes(model.graph, replace)
     return (f"LSTM layers begin with a step that empties their state ({counted(done)})",) if done else ()
 
 
-def is_plain(node: onnx.NodeProto, known: dict[str, np.ndarray]) -> bool:
+def fixed_sizes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Give the sizes of the main graph's values, 0 where one is not fixed."""
+    import onnx
+
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    return {
+        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        for value in (*graph.value_info, *graph.input)
+    } | {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+
+
+def is_plain(node: onnx.NodeProto) -> bool:
     """Whether a layer does what the rewrite relies on: usual gates, zero states to begin with, no final cell state."""
     given = [position for position, name in enumerate(node.input) if name]
     activations = attribute(node, "activations", USUAL)
     changed = attribute(node, "clip") is not None or list(activations) != USUAL * (len(activations) // len(USUAL))
     batch_first = attribute(node, "layout", 0)
-    weights = all(node.input[position] in known for position in (1, 2))
     cells = len(node.output) > 2 and bool(node.output[2]) and attribute(node, "direction", b"forward") != b"forward"
-    return weights and not changed and not batch_first and not cells and not any(p >= LENGTHS for p in given)
+    return not changed and not batch_first and not cells and not any(p >= LENGTHS for p in given)
 
 
 def reset(
-    graph: onnx.GraphProto, node: onnx.NodeProto, known: dict[str, np.ndarray], names: Names, batch: int
+    graph: onnx.GraphProto, node: onnx.NodeProto, names: Names, batch: int, sizes: tuple[int, ...]
 ) -> list[onnx.NodeProto]:
-    """Give the nodes of a layer that begins with the step, and where it runs backwards ends with one."""
+    """Give the nodes of a layer that begins with the step, and where it runs backwards ends with one.
+
+    `sizes` are those of its weights, which may be computed: exporters put large ones together in the graph.
+    """
     import numpy as np
     import onnx
 
     make = onnx.helper.make_node
-    weights = known[node.input[1]]
-    directions, gates, features = weights.shape
+    directions, gates, features = sizes
     hidden = gates // 4
     base = node.name or node.output[0]
-    column = np.full((directions, gates, 1), SHUT, weights.dtype)
+    column = np.full((directions, gates, 1), SHUT, np.float32)
     column[:, 3 * hidden :] = 0  # input, output and forget gates are shut; the cell's candidate is not a gate
-    step = np.zeros((1, batch, features + 1), weights.dtype)
+    step = np.zeros((1, batch, features + 1), np.float32)
     step[:, :, features] = 1
     direction = attribute(node, "direction", b"forward").decode()
     before, after = direction != "reverse", direction != "forward"
     marked, padded, longer = (names.new(f"{base}_{part}") for part in ("marked", "with_reset", "states"))
     pads = add_constant(graph, names.new(f"{base}_pads"), np.array([0, 0, 0, 0, 0, 1], np.int64))
     mark = add_constant(graph, names.new(f"{base}_reset"), step)
-    wider = add_constant(graph, names.new(f"{base}_weights"), np.concatenate([weights, column], -1))
+    wider, shut = names.new(f"{base}_weights"), add_constant(graph, names.new(f"{base}_shut"), column)
     parts = [*([mark] if before else []), marked, *([mark] if after else [])]
     layer = type(node).FromString(node.SerializeToString())
     layer.input[0], layer.input[1] = padded, wider
@@ -91,6 +99,7 @@ def reset(
     nodes = [
         make("Pad", [node.input[0], pads], [marked], name=names.new(f"{base}_mark")),
         make("Concat", parts, [padded], name=names.new(f"{base}_begin"), axis=0),
+        make("Concat", [node.input[1], shut], [wider], name=names.new(f"{base}_widen"), axis=2),
         layer,
     ]
     whole = node.output[0] or names.new(f"{base}_whole")

@@ -207,6 +207,15 @@ def test_an_lstm_computes_the_same_whatever_state_it_finds(direction, outputs, s
         np.testing.assert_array_equal(one, other)
 
 
+def test_an_lstm_whose_weights_are_put_together_in_the_graph_begins_anew_too():
+    made = recurrent("LSTM", "forward", states=False)
+    (weights,) = [tensor for tensor in made.graph.initializer if tensor.name == "w"]
+    weights.name = "parts"
+    made.graph.node.insert(0, helper.make_node("Identity", ["parts"], ["w"]))
+    (said,) = agree(made, "onnx2tf", x=SEQUENCE)
+    assert "empties their state" in said
+
+
 def test_an_lstm_of_other_functions_keeps_its_form():
     made = recurrent("LSTM", "forward", states=False)
     made.graph.node[0].attribute.append(helper.make_attribute("activations", ["HardSigmoid", "Tanh", "Tanh"]))
