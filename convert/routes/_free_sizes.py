@@ -109,7 +109,8 @@ class _Freeing:
                 if (kind, position) in SHAPES:
                     operator.inputs[position] = self._shape(kind, operator, index)
                 elif (kind, position) != ("SLICE", 1):
-                    operator.inputs[position] = self._constant(kind, index)
+                    whole = kind in UNBROADCAST or not self._met(operator, constants)
+                    operator.inputs[position] = self._constant(index, whole=whole and kind != "BROADCAST_TO")
             if kind == "RESHAPE" and operator.builtinOptions is not None:
                 operator.builtinOptions.newShape = None
         self._declare(constants)
@@ -166,8 +167,17 @@ class _Freeing:
             operator.inputs[1] = self.added.vector(begins)
         return found
 
-    def _constant(self, kind: str, index: int) -> int:
-        """Free a constant with an axis of a free size; gives the tensor to take in its place.
+    def _met(self, operator: Any, constants: list[bool]) -> bool:
+        """Whether an operator has another input as large as its output, to which a shrunken constant is broadcast."""
+        shapes = [
+            list(self.graph.tensors[index].shape)
+            for index in operator.inputs
+            if 0 <= index < len(constants) and not constants[index] and self.graph.tensors[index].shape is not None
+        ]
+        return list(self.graph.tensors[operator.outputs[0]].shape) in shapes
+
+    def _constant(self, index: int, *, whole: bool) -> int:
+        """Free a constant with an axis of a free size, kept `whole` or shrunken; gives the tensor to take in its place.
 
         Raises RouteError where it holds more than can be shrunk, computed or cut from a weight.
         """
@@ -188,7 +198,7 @@ class _Freeing:
                 f"the size of {dimensions} is part of a constant, {_text(tensor.name)[:80]}",
                 fix=f"give it a size: --fix {dimensions.split(',')[0]}={OTHER_SIZES[0]}",
             )
-        if kind in UNBROADCAST and any(values.shape[axis] != shape[axis] for axis in range(len(shape))):
+        if whole and any(values.shape[axis] != shape[axis] for axis in range(len(shape))):
             target = self.added.vector([size or number for size, number in zip(sizes, shape, strict=True)])
             made = self.added.add("BROADCAST_TO", (made, target), self._open(shape), str(values.dtype))
         return made
