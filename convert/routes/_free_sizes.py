@@ -29,6 +29,9 @@ OTHER_PRIMES = (23, 19, 31, 29, 43, 47, 53)
 #: times the rounding of float32, 6e-8.
 STEP_TOLERANCE = 5e-7
 
+#: By how much a cosine may differ from that of its position times its frequency: the angle is rounded to float32 first.
+WAVE_TOLERANCE = 1e-5
+
 #: Operators and the position of their input that is a shape.
 SHAPES = frozenset(
     {
@@ -59,7 +62,8 @@ def free_sizes(path: Path, sizes: Mapping[str, int], signature: Signature, table
     """Free the dimensions of a file that was converted at `sizes`, in place; gives what had to be computed, as notes.
 
     `signature` is the promise, whose inputs and outputs the file calls `args_0`, ... and `output_0`, ...; `tables` are
-    the model's weights of two axes, NumPy arrays, in which constants with a row per position are looked up.
+    the model's weights of two axes, NumPy arrays, in which constants with a row per position are looked up, and of one
+    axis, which may be frequencies.
     """
     model = read_model(path)
     if len(model.subgraphs) != 1:
@@ -213,7 +217,8 @@ class _Freeing:
         others = [length for axis, length in enumerate(values.shape) if axis not in axes]
         if len(axes) == 1:
             counted = self._counting(values, axes[0], sizes[0])
-            return self._rows(values, axes[0], sizes[0]) if counted is None else counted
+            rows = self._rows(values, axes[0], sizes[0]) if counted is None else counted
+            return self._waves(values, axes[0], sizes[0]) if rows is None else rows
         if len(axes) == 2 and sizes[0] == sizes[1] and all(length == 1 for length in others):
             return self._triangle(values, axes, sizes[0])
         return None
@@ -284,7 +289,12 @@ class _Freeing:
         moved = np.moveaxis(values, axis, 0)
         wanted = np.ascontiguousarray(moved).reshape(count, -1)
         for table in self.tables:
-            if table.dtype != values.dtype or table.shape[1] != wanted.shape[1] or len(table) <= count:
+            if (
+                table.ndim != 2
+                or table.dtype != values.dtype
+                or table.shape[1] != wanted.shape[1]
+                or len(table) <= count
+            ):
                 continue
             for start in np.flatnonzero((table[: len(table) - count + 1] == wanted[0]).all(axis=1)):
                 if not np.array_equal(table[start : start + count], wanted):
@@ -296,6 +306,29 @@ class _Freeing:
                 cut = self.added.vector(lengths)
                 self.rescues["a table of positions is cut to length as the graph runs"] = None
                 return self.added.add("SLICE", (rows, begin, cut), self._open(values.shape), str(values.dtype))
+        return None
+
+    def _waves(self, values: Any, axis: int, size: Size | None) -> int | None:
+        """Compute cosines or sines of positions times a buffer's frequencies, as rotary embeddings are."""
+        import numpy as np
+
+        width = values.shape[-1]
+        if values.dtype != np.float32 or axis == values.ndim - 1 or values.size != values.shape[axis] * width:
+            return None
+        line = np.arange(values.shape[axis])
+        for buffer in self.tables:
+            if buffer.ndim != 1 or buffer.dtype != np.float32 or not len(buffer) or width % len(buffer):
+                continue
+            frequencies = np.tile(buffer, width // len(buffer))
+            for kind, wave in (("COS", np.cos), ("SIN", np.sin)):
+                expected = wave(np.outer(line, frequencies.astype(np.float64)))
+                if not np.allclose(values.reshape(len(line), width), expected, rtol=0, atol=WAVE_TOLERANCE):
+                    continue
+                counted = [length if at == axis else 1 for at, length in enumerate(values.shape)]
+                position = self._range(counted, axis, size, "float32")
+                factor = self.added.constant(frequencies.reshape([1] * (values.ndim - 1) + [width]))
+                angle = self.added.add("MUL", (position, factor), self._open(values.shape), "float32")
+                return self.added.add(kind, (angle,), self._open(values.shape), "float32")
         return None
 
     def _declare(self, constants: list[bool]) -> None:

@@ -98,13 +98,13 @@ def taken_sizes(module: torch.nn.Module, signature: Signature) -> set[int]:
 
 
 def tables(module: torch.nn.Module) -> list[np.ndarray]:
-    """Give the weights and buffers in which a row may stand for a position."""
+    """Give the weights and buffers in which a row may stand for a position, and those that may be frequencies."""
     tensors = [*module.parameters(), *module.buffers()]
     flat = [
         tensor.reshape(-1, tensor.shape[-1]) if tensor.dim() == 3 and 1 in tensor.shape[:2] else tensor
         for tensor in tensors
     ]
-    return [tensor.detach().numpy() for tensor in flat if tensor.dim() == 2]
+    return [tensor.detach().numpy() for tensor in flat if tensor.dim() in (1, 2)]
 
 
 def narrowed(signature: Signature) -> tuple[Signature, tuple[str, ...]]:
