@@ -25,9 +25,6 @@ FAILURES = {
         "times what its source does", "a trace unrolls the recurrence at the example's length"
     ),
     ("torch/hand_recommender", "tflite"): Failure("_embedding_bag_forward_only", "litert-torch has no embedding bag"),
-    ("torch/hand_graph", "tflite"): Failure(
-        "stablehlo.scatter", "LiteRT adds nothing up in its scatter, and onnx2tf has no form of ScatterND that adds"
-    ),
     ("tf/spectral", "onnx"): Failure(
         "ComplexAbs", "tf2onnx leaves TensorFlow's operator for the size of a complex number"
     ),

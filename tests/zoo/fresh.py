@@ -131,7 +131,9 @@ def run_torchscript(path: str, inputs: dict[str, np.ndarray], outputs: list[str]
 def run_savedmodel(path: str, inputs: dict[str, np.ndarray], outputs: list[str]) -> list[np.ndarray]:
     import tensorflow as tf
 
-    serve = tf.saved_model.load(path).signatures["serving_default"]
+    # Below the name are the versions, as TensorFlow Serving looks for them.
+    folder = next(Path(path).rglob("saved_model.pb")).parent
+    serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
     made = serve(**{name: tf.constant(value) for name, value in inputs.items()})
     return [made[name].numpy() for name in outputs]
 
