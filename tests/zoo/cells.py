@@ -205,11 +205,12 @@ def convert(entry: Entry, forms: tuple[str, ...], store: Store, options: tuple[s
     command += ["--json", "--quiet", "--out", str(out), "--timeout", str(RUN_SECONDS / 2)]
     ran = run(command, RUN_SECONDS, PYTHONPATH=arguments.get("PYTHONPATH", ""))
     shown = f"python -m convert {' '.join(map(repr, words(arguments)))} --to "
-    if (ran.exit_code is None or not ran.stdout.strip()) and len(forms) > 1:
+    alone = ran.exit_code is None or "no route leads" in ran.stderr
+    if alone and len(forms) > 1:
         return [cell for form in forms for cell in convert(entry, (form,), store, options)]
     if ran.exit_code is None or not ran.stdout.strip():
         said = f"timed out after {RUN_SECONDS} s" if ran.exit_code is None else ran.stderr.strip()
-        cells = [silent(entry, forms[0], said, ran)]
+        cells = [silent(entry, form, said, ran) for form in forms]
     else:
         report = json.loads(ran.stdout)
         fresh = Path(arguments["model"]).parent / "fresh.npz"

@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ BY_HAND_SECONDS = 900
 #: A converter's own file and the tool's are the same within this share: two timings of one file in turns differ by it.
 LEAST_SPREAD = 0.05
 
-#: Times each command is run; the medians are compared.
+#: Times each command is run, in turns; the medians are compared.
 REPEATS = 3
 
 KERAS_KINDS = ("keras", "h5")
@@ -122,7 +123,7 @@ def unusable(path: Path) -> str:
     return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it crashed"])[-1][:200]
 
 
-def wall(entry: Entry, store: Store) -> dict[str, Any]:
+def wall(entry: Entry, store: Store, repeats: int = REPEATS) -> dict[str, Any]:
     """Time the tool and a bare script in turns, for each format of one model."""
     arguments = store.model(entry)
     out = store.folder / "wall"
@@ -131,7 +132,7 @@ def wall(entry: Entry, store: Store) -> dict[str, Any]:
     found: dict[str, Any] = {"model": entry.name, "formats": {}}
     for form in targets(entry):
         ours, bare, converter = [], [], ""
-        for _ in range(REPEATS):
+        for _ in range(repeats):
             command = [sys.executable, "-m", "convert", *words(arguments), "--to", form, "--json", "--quiet"]
             ran = run([*command, "--out", str(out / form)], RUN_SECONDS)
             target = json.loads(ran.stdout)["targets"][0] if ran.stdout.strip() else {"status": "ERROR"}
@@ -143,7 +144,7 @@ def wall(entry: Entry, store: Store) -> dict[str, Any]:
                 break
             ours.append(ran.seconds)
             bare.append(seconds)
-        if len(bare) == REPEATS:
+        if len(bare) == repeats:
             tool, script = statistics.median(ours), statistics.median(bare)
             found["formats"][form] = {"tool": tool, "script": script, "ratio": tool / script, "converter": converter}
     shutil.rmtree(out)
@@ -192,6 +193,7 @@ def main() -> None:
     parser.add_argument("figure", choices=("pairs", "race", "wall"))
     parser.add_argument("--only", default="*", help="patterns of model names, separated by commas")
     parser.add_argument("--again", action="store_true", help="measure again what is kept")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="of wall: times each command is run")
     asked = parser.parse_args()
     store = Store()
     if asked.figure == "pairs":
@@ -201,7 +203,7 @@ def main() -> None:
 
         print("\n".join(shares(found_in(store))))
         return
-    measure = {"race": race, "wall": wall}[asked.figure]
+    measure = {"race": race, "wall": partial(wall, repeats=asked.repeats)}[asked.figure]
     kinds = (*KERAS_KINDS, *TORCH_KINDS)
     patterns = asked.only.split(",")
     for entry in ENTRIES:
