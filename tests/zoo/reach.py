@@ -123,14 +123,14 @@ def unusable(path: Path) -> str:
     return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it crashed"])[-1][:200]
 
 
-def wall(entry: Entry, store: Store, repeats: int = REPEATS) -> dict[str, Any]:
+def wall(entry: Entry, store: Store, repeats: int = REPEATS, only: str = "") -> dict[str, Any]:
     """Time the tool and a bare script in turns, for each format of one model."""
     arguments = store.model(entry)
     out = store.folder / "wall"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     found: dict[str, Any] = {"model": entry.name, "formats": {}}
-    for form in targets(entry):
+    for form in [form for form in targets(entry) if not only or form in only.split(",")]:
         ours, bare, converter = [], [], ""
         for _ in range(repeats):
             command = [sys.executable, "-m", "convert", *words(arguments), "--to", form, "--json", "--quiet"]
@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("--only", default="*", help="patterns of model names, separated by commas")
     parser.add_argument("--again", action="store_true", help="measure again what is kept")
     parser.add_argument("--repeats", type=int, default=REPEATS, help="of wall: times each command is run")
+    parser.add_argument("--to", default="", help="of wall: formats, separated by commas")
     asked = parser.parse_args()
     store = Store()
     if asked.figure == "pairs":
@@ -203,7 +204,7 @@ def main() -> None:
 
         print("\n".join(shares(found_in(store))))
         return
-    measure = {"race": race, "wall": partial(wall, repeats=asked.repeats)}[asked.figure]
+    measure = {"race": race, "wall": partial(wall, repeats=asked.repeats, only=asked.to)}[asked.figure]
     kinds = (*KERAS_KINDS, *TORCH_KINDS)
     patterns = asked.only.split(",")
     for entry in ENTRIES:
