@@ -29,7 +29,8 @@ checks every proven artifact once more, independently. `make zoo ONLY='mobile*'`
 Weights are random, with statistics calibrated so that the outputs vary with the inputs. **R** is the artifact's error
 over the source's own rounding, both against float64 (about 1 is right; see [parity.md](parity.md)); where float64
 cannot run, the signal to noise in dB stands instead. Latency is the median on one thread of the machine named below,
-with its spread; a dash where it was not stable.
+with its spread; a dash where it was not stable. A failure counts as explained where the tool says what went wrong and
+gives advice beyond how to repeat it, without a traceback or a time limit.
 """
 
 
