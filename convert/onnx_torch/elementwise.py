@@ -202,11 +202,19 @@ def _truncated(left: Any, right: Any) -> Any:
 
 
 def _largest(left: Any, right: Any) -> Any:
-    return torch.maximum(left, right) if isinstance(left, Tensor) else torch.sym_max(left, right)
+    if isinstance(left, Tensor) and isinstance(right, Tensor):  # sizes under torch.jit.trace
+        return torch.maximum(left, right)
+    if isinstance(left, Tensor) or isinstance(right, Tensor):
+        return left.clamp_min(right) if isinstance(left, Tensor) else right.clamp_min(left)
+    return torch.sym_max(left, right)
 
 
 def _smallest(left: Any, right: Any) -> Any:
-    return torch.minimum(left, right) if isinstance(left, Tensor) else torch.sym_min(left, right)
+    if isinstance(left, Tensor) and isinstance(right, Tensor):
+        return torch.minimum(left, right)
+    if isinstance(left, Tensor) or isinstance(right, Tensor):
+        return left.clamp_max(right) if isinstance(left, Tensor) else right.clamp_max(left)
+    return torch.sym_min(left, right)
 
 
 _ON_INTEGERS: dict[str, Callable[[Any, Any], Any]] = {

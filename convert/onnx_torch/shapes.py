@@ -11,6 +11,9 @@ from torch import Tensor
 from convert.onnx_torch.table import Node, on_numbers, operator
 from convert.onnx_torch.values import Small, Value, is_int, number, numbers, sizes
 
+#: Exporters end a slice that goes to the axis's own end at the largest integer, tf2onnx at this. No axis is as long.
+ENDLESS = 1_000_000_000
+
 
 @operator("Shape")
 def shape(node: Node, value: Tensor) -> Small:
@@ -175,7 +178,7 @@ def _sliced(value: Tensor, axis: int, first: Any, last: Any, step: int) -> Tenso
 
 def _beyond(item: Any) -> bool:
     """Whether the end of a slice stands for the axis's own end."""
-    return isinstance(item, int) and item >= (1 << 31) - 1
+    return isinstance(item, int) and item >= ENDLESS
 
 
 @on_numbers("Slice")

@@ -192,6 +192,35 @@ def test_a_free_batch_survives_export_through_shape_arithmetic():
     assert exported.module()(torch.ones(7, 2, 3))[0].shape == (7, 6)
 
 
+def frames_of_a_batch() -> onnx.ModelProto:
+    """Build what tf2onnx makes of cutting a batch of waves: an end beyond every axis, and sizes by Max."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["lead"], start=0, end=1),
+        helper.make_node("Max", ["zero", "lead"], ["count"]),
+        helper.make_node("Concat", ["count", "rest"], ["target"], axis=0),
+        helper.make_node("Slice", ["x", "zeros", "ends"], ["all"]),
+        helper.make_node("Reshape", ["all", "target"], ["y"]),
+    ]
+    constants = [
+        ("zero", np.array([0])),
+        ("zeros", np.array([0, 0])),
+        ("ends", np.array([1_000_000_000, 1_000_000_000])),
+        ("rest", np.array([2, 3])),
+    ]
+    shapes = ("x", TensorProto.FLOAT, ["batch", 6]), ("y", TensorProto.FLOAT, ["batch", 2, 3])
+    return graph(nodes, [shapes[0]], [shapes[1]], constants)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_free_batch_survives_slices_without_end_and_sizes_by_max():
+    module = module_of(frames_of_a_batch())
+    dims = ({0: torch.export.Dim("batch")},)
+    exported = torch.export.export(module, (torch.ones(2, 6),), dynamic_shapes=(dims,), strict=False)
+    assert exported.module()(torch.ones(7, 6))[0].shape == (7, 2, 3)
+    traced = torch.jit.trace(module, (torch.ones(2, 6),), check_trace=False)
+    assert traced(torch.ones(7, 6))[0].shape == (7, 2, 3)
+
+
 def test_a_free_batch_survives_resizing_to_a_computed_size():
     nodes = [
         helper.make_node("Shape", ["x"], ["lead"], start=0, end=2),
