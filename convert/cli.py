@@ -46,7 +46,11 @@ Examples:
 )
 @click.argument("model", required=False, default="")
 @click.option(
-    "--to", "targets", default="", metavar="FORMAT[,FORMAT]", help="Formats to make: tflite, onnx, torchscript, or all."
+    "--to",
+    "targets",
+    default="",
+    metavar="FORMAT[,FORMAT]",
+    help="Formats to make: tflite, onnx, torchscript, savedmodel, or all.",
 )
 @click.option("--inspect", is_flag=True, help="Say what MODEL is and what can be made of it, and convert nothing.")
 @click.option(
@@ -98,7 +102,9 @@ def main(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Convert the trained Keras or PyTorch model in the file MODEL, and prove every artifact.
+    """Convert the trained model in the file or folder MODEL, and prove every artifact.
+
+    Keras, TensorFlow, PyTorch, Hugging Face, ONNX and TFLite models are recognised by their content.
 
     Each artifact is checked for its contract (names, dtypes, shapes), for numerical parity with the model, and timed.
     Artifacts that pass, and report.json, are written to the output folder; the table goes to stdout.
@@ -133,7 +139,7 @@ def main(
             show(inspected, as_json=as_json)
             return
         if not targets:
-            raise UsageError("no format to convert to", fix="add --to tflite,onnx,torchscript, or --to all")
+            raise UsageError("no format to convert to", fix="add --to tflite,onnx,torchscript,savedmodel, or --to all")
         if only_plan:
             show_plan(api.candidates(model, targets, via=via, allow=allow), as_json=as_json)
             return

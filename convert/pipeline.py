@@ -146,6 +146,10 @@ def check_request(request: Request, wish: Wish, targets: tuple[str, ...]) -> Non
 def keep_source(request: Request, target: str) -> None:
     """Raise UsageError where the artifact of a format would take the place of the model it is made from."""
     name = f"{request.name}{FORMATS[target].suffix}"
+    if name in (folder.STAGES, folder.UNPROVEN):
+        raise UsageError(
+            f"the {target} artifact would be called {name}, as a folder of every run is", fix="rename the model"
+        )
     places = (request.folder / name, request.folder / folder.UNPROVEN / name)
     if Path(request.model).resolve() in [place.resolve() for place in places]:
         raise UsageError(
