@@ -20,7 +20,7 @@ from convert.formats import FORMATS
 from convert.once import Once
 from convert.plan import Plan, Wish
 from convert.routes import Route, Task, perform
-from convert.sources import SOURCES, identify
+from convert.sources import SOURCES, identify, require_meaning
 from convert.spec import KEEP, Artifact, LoadOptions, ModelFacts, Request, SourceFile
 from convert.toolchains import prepared
 from convert.worker import Workers, limits_of, repeat_command
@@ -97,6 +97,7 @@ def run(request: Request, say: Say) -> Report:
     """
     started = time.monotonic()
     source = identify(Path(request.model))
+    require_meaning(source, request.options)
     wish = Wish(source.kind, request.allow)
     targets = plan.targets(request.targets, wish)
     check_request(request, wish, targets)

@@ -36,6 +36,7 @@ __all__ = [
     "identify",
     "load",
     "look",
+    "require_meaning",
 ]
 
 
@@ -141,6 +142,20 @@ def describe(job: Loading) -> ModelFacts:
     return load(job.file, job.options).facts
 
 
+def require_meaning(file: SourceFile, options: LoadOptions) -> None:
+    """Raise UsageError for options that mean nothing for this kind of file."""
+    source = SOURCES[file.kind]
+    if options.signature and not source.has_signatures:
+        raise UsageError(
+            f"--signature has no meaning for {file.path}, which has one signature ({file.detail})", fix="leave it out"
+        )
+    if options.architecture and source.has_model:
+        raise UsageError(
+            f"--architecture has no meaning for {file.path}, which holds its model ({file.detail})",
+            fix="leave it out, or name a file of weights",
+        )
+
+
 @functools.lru_cache(maxsize=1)
 def load(file: SourceFile, options: LoadOptions) -> LoadedModel:
     """Load a model in this process, once however many stages ask for it; callers must not change what they get.
@@ -152,15 +167,7 @@ def load(file: SourceFile, options: LoadOptions) -> LoadedModel:
         UsageError: something the user must add is missing or does not fit.
     """
     source = SOURCES[file.kind]
-    if options.signature and not source.has_signatures:
-        raise UsageError(
-            f"--signature has no meaning for {file.path}, which has one signature ({file.detail})", fix="leave it out"
-        )
-    if options.architecture and source.has_model:
-        raise UsageError(
-            f"--architecture has no meaning for {file.path}, which holds its model ({file.detail})",
-            fix="leave it out, or name a file of weights",
-        )
+    require_meaning(file, options)
     loaded = source.load(file, options)
     signature = loaded.facts.signature
     unknown = [name for name, _ in options.fixed if name not in signature.free]

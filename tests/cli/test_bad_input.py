@@ -69,12 +69,11 @@ OPTIONS = {
     "a comma for a format": (["--to", ","], "tflite"),
     "a misspelt format": (["--to", "tflte"], "did you mean 'tflite'"),
     "a format in capitals": (["--to", "ONNX"], "did you mean 'onnx'"),
-    "a format like no other": (["--to", "coreml"], "use one of: all, onnx, tflite, torchscript"),
+    "a format like no other": (["--to", "coreml"], "use one of: all, onnx, savedmodel, tflite, torchscript"),
     "one good format and a bad one": (["--to", "onnx,tflte"], "tflte"),
     "a size that is none": (["--to", "tflite", "--fix", "batch=many"], "cannot read --fix 'batch=many'"),
     "a size of nothing": (["--to", "tflite", "--fix", "batch=0"], "cannot read --fix"),
     "two sizes for one dimension": (["--to", "tflite", "--fix", "batch=1", "--fix", "batch=2"], "'batch' twice"),
-    "a size for no dimension": (["--to", "tflite", "--fix", "steps=3"], "its free dimensions are: batch"),
     "a layout that is none": (["--to", "tflite", "--layout", "hwc"], "did you mean 'nhwc'"),
     "a layout for a format that has none": (
         ["--to", "onnx", "--layout", "nhwc"],

@@ -38,6 +38,10 @@ def test_a_fixed_dimension_has_its_size_in_the_artifact(command, samples):
     assert "--fix batch=2" in report["command"]
 
 
+def test_a_size_for_a_dimension_that_is_not_there_is_refused(command, refused, samples):
+    refused(command(samples / "digits.pt", "--inspect", "--fix", "steps=3"), 2, "its free dimensions are: batch")
+
+
 @pytest.mark.parametrize(
     ("sample", "layout", "shape"), [("digits.pt", "nhwc", [8, 8, 1]), ("digits.keras", "nchw", [1, 8, 8])]
 )
