@@ -151,11 +151,15 @@ def keep_source(request: Request, target: str) -> None:
         raise UsageError(
             f"the {target} artifact would be called {name}, as a folder of every run is", fix="rename the model"
         )
-    places = (request.folder / name, request.folder / folder.UNPROVEN / name)
-    if Path(request.model).resolve() in [place.resolve() for place in places]:
-        raise UsageError(
-            f"the {target} artifact would replace the model {request.model}", fix="choose another folder with --out"
-        )
+    model = Path(request.model).resolve()
+    fix = "choose another folder with --out"
+    for place in (request.folder / name, request.folder / folder.UNPROVEN / name):
+        if model.is_relative_to(place.resolve()):
+            raise UsageError(f"the {target} artifact would replace the model {request.model}", fix=fix)
+        if place.exists() and not FORMATS[target].replaces(place):
+            raise UsageError(f"the {target} artifact would replace {place}, which is no {target} artifact", fix=fix)
+    if model.is_dir() and request.folder.resolve().is_relative_to(model):
+        raise UsageError(f"the output folder {request.folder} is inside the model {request.model}", fix=fix)
 
 
 def warm(workers: Workers, request: Request, wish: Wish, targets: tuple[str, ...]) -> None:

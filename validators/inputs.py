@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 from convert.errors import UsageError
 from convert.spec import BATCH, Signature, TensorSpec
@@ -73,11 +76,31 @@ def generate(signature: Signature, seed: int) -> list[Case]:
 
     Every array depends on the seed, its case's name and its input's name only, so cases can be made again one by one.
     """
-    base = {name: 1 if name == BATCH else OTHER_SIZES[0] for name in signature.free}
+    base = base_sizes(signature)
     cases = [_case(f"{kind}-{i}", kind, signature, base, seed) for kind, count in KINDS.items() for i in range(count)]
     resized = [(name, size) for name in signature.free for size in (BATCH_SIZES if name == BATCH else OTHER_SIZES[1:])]
     cases += [_case(f"{name}-{size}", "normal", signature, base | {name: size}, seed) for name, size in resized]
     return cases
+
+
+def require_room(signature: Signature, free_bytes: int) -> None:
+    """Raise UsageError where the seeded cases at the base sizes alone take more than `free_bytes` of memory."""
+    import numpy as np
+
+    base = base_sizes(signature)
+    one = sum(math.prod(spec.sized(base)) * np.dtype(spec.dtype).itemsize for spec in signature.inputs)
+    needed = one * sum(KINDS.values())
+    if needed > free_bytes:
+        raise UsageError(
+            f"the inputs to compare on would take {needed / 2**30:,.0f} GiB, and {free_bytes / 2**30:,.1f} GiB of "
+            f"memory are free: {', '.join(map(str, signature.inputs))}",
+            fix="give smaller sizes with --fix or --input",
+        )
+
+
+def base_sizes(signature: Signature) -> dict[str, int]:
+    """Give every free dimension the size at which most cases have it."""
+    return {name: 1 if name == BATCH else OTHER_SIZES[0] for name in signature.free}
 
 
 def probes(signature: Signature, cases: list[Case]) -> list[tuple[str, Case]]:
@@ -101,11 +124,12 @@ def probes(signature: Signature, cases: list[Case]) -> list[tuple[str, Case]]:
 def collect(signature: Signature, seed: int, user: Mapping[str, np.ndarray] | None, path: Path) -> CaseSet:
     """Make all cases of a run and write them to `path`, an `.npz` with keys <case>/<input>.
 
-    Raises UsageError where the user's arrays do not fit the signature.
+    Raises UsageError where the user's arrays do not fit the signature, or all cases do not fit into memory.
     """
     import numpy as np
 
     notes: list[str] = []
+    require_room(signature, int(psutil.virtual_memory().available))
     cases = generate(signature, seed)
     probing = probes(signature, cases)
     cases += [case for _, case in probing]

@@ -65,13 +65,18 @@ def alone(_: Path) -> tuple[Path, ...]:
     return ()
 
 
+def not_folder(place: Path) -> bool:
+    """Allow what is not a folder to be replaced by a file."""
+    return not place.is_dir()
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """One kind of artifact.
 
     `seal` writes the promised names, order and free dimensions into the file in place; `read` says what is in it.
     Both run in a worker. `companions` names the files beside it that belong to it. `layouts` says whether image inputs
-    can have either layout in it.
+    can have either layout in it. `replaces` says whether what is in an artifact's place may be replaced by it.
     """
 
     name: str
@@ -82,6 +87,7 @@ class Format:
     read: Callable[[Path], Facts]
     companions: Callable[[Path], tuple[Path, ...]] = alone
     layouts: bool = False
+    replaces: Callable[[Path], bool] = not_folder
 
 
 FORMATS: Registry[Format] = Registry("format", "convert.formats")

@@ -158,4 +158,12 @@ def _as_said(found: TensorSpec, said: TensorSpec) -> TensorSpec:
     return replace(found, shape=said.shape, layout=said.layout)
 
 
-FORMATS.register(Format("savedmodel", "TensorFlow SavedModel (folder)", "", recognise, seal, read))
+def replaces(place: Path) -> bool:
+    """Replace nothing but an empty folder, or one that holds what `seal` wrote and nothing else, such as versions."""
+    if not place.is_dir():
+        return False
+    held = [member.name for member in place.iterdir()]
+    return not held or (held == [VERSION] and (place / VERSION / EXTRA / SIGNATURE_FILE).is_file())
+
+
+FORMATS.register(Format("savedmodel", "TensorFlow SavedModel (folder)", "", recognise, seal, read, replaces=replaces))

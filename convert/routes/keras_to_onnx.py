@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convert.errors import RouteError
 from convert.formats import Draft
 from convert.rewrites import rescue
 from convert.routes import ROUTES, Route, Work
@@ -9,14 +10,23 @@ from convert.routes._tensorflow import frozen
 from convert.sources import KERAS
 
 OPSET = 18  # the highest tf2onnx 1.17 supports
+COMPILED = "XlaCallModule"  # TensorFlow's operator around StableHLO
 
 
 def convert(work: Work) -> Draft:
-    """Convert the model's graph, frozen: constants that a function captures are inputs to tf2onnx otherwise."""
+    """Convert the model's graph, frozen: constants that a function captures are inputs to tf2onnx otherwise.
+
+    Raises RouteError where the graph holds what is compiled already.
+    """
     import onnx
     import tf2onnx
 
     graph = frozen(work, work.signature)
+    if any(node.op == COMPILED for nodes in graph.bodies for node in nodes):
+        raise RouteError(
+            f"the model holds StableHLO ({COMPILED}), as models from JAX and PyTorch do, which tf2onnx does not read",
+            fix="convert the model that the SavedModel was made from",
+        )
     inputs, outputs = graph.feeds, graph.fetches
     model, _ = tf2onnx.convert.from_graph_def(
         graph.graph, input_names=list(inputs), output_names=list(outputs), opset=OPSET

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -242,6 +243,36 @@ def test_the_model_is_never_replaced_by_an_artifact_made_from_it(command, refuse
     ran = command("digits.pt", "--to", "torchscript", "--out", ".")
     assert (tmp_path / "digits.pt").read_bytes() == content
     refused(ran, 2, "digits.pt", "--out")
+
+
+def test_a_folder_that_the_model_lies_in_is_never_replaced_by_a_saved_model(command, refused, samples, tmp_path):
+    (tmp_path / "digits").mkdir()
+    write(tmp_path / "digits", "digits.onnx", (samples / "digits.onnx").read_bytes())
+    refused(command("digits/digits.onnx", "--to", "savedmodel", "--out", "."), 2, "replace the model", "--out")
+    assert (tmp_path / "digits" / "digits.onnx").is_file()
+
+
+@pytest.mark.parametrize("theirs", ["out/digits/mine.txt", "out/digits/2/saved_model.pb", "out/digits"])
+def test_what_is_no_artifact_is_never_replaced_by_a_saved_model(command, refused, samples, tmp_path, theirs):
+    (tmp_path / theirs).parent.mkdir(parents=True)
+    (tmp_path / theirs).write_text("mine")
+    refused(command(samples / "digits.onnx", "--to", "savedmodel", "--out", "out"), 2, "out/digits", "--out")
+    assert (tmp_path / theirs).read_text() == "mine"
+
+
+def test_a_folder_is_never_replaced_by_a_file(command, refused, samples, tmp_path):
+    (tmp_path / "out" / "digits.onnx").mkdir(parents=True)
+    refused(command(samples / "digits.onnx", "--to", "onnx", "--out", "out"), 2, "out/digits.onnx", "--out")
+
+
+def test_nothing_is_written_into_a_model_folder(command, refused, samples, tmp_path):
+    shutil.copytree(samples / "bert_digits", tmp_path / "bert")
+    refused(command("bert", "--to", "onnx", "--out", "bert/out"), 2, "inside the model", "--out")
+    assert not (tmp_path / "bert" / "out").exists()
+
+
+def test_sizes_whose_inputs_fit_no_memory_are_refused(command, refused, samples):
+    refused(command(samples / "digits.onnx", "--to", "onnx", "--fix", "batch=9999999999"), 2, "GiB", "--fix")
 
 
 @pytest.mark.slow
