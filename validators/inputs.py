@@ -117,7 +117,8 @@ def probes(signature: Signature, cases: list[Case]) -> list[tuple[str, Case]]:
         others = (case.arrays[name] for case in cases[1:] if case.sizes == first.sizes)
         other = next((array for array in others if not np.array_equal(array, first.arrays[name])), None)
         if other is not None:
-            found.append((name, Case(f"probe-{name}", first.sizes, {**first.arrays, name: other})))
+            # A slash ends a case's name in the file's keys, and TensorFlow's names of inputs have some.
+            found.append((name, Case(f"probe-{name.replace('/', '%2F')}", first.sizes, {**first.arrays, name: other})))
     return found
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from convert import layout
-from convert.errors import UnknownSource, UsageError
+from convert.errors import LoadError, UnknownSource, UsageError
 from convert.registry import Registry
 from convert.sources._probe import Probe, probe
 from convert.spec import NCHW, NHWC, LoadOptions, ModelFacts, SourceFile, fingerprint
@@ -170,6 +170,11 @@ def load(file: SourceFile, options: LoadOptions) -> LoadedModel:
     require_meaning(file, options)
     loaded = source.load(file, options)
     signature = loaded.facts.signature
+    if not signature.inputs:
+        raise LoadError(
+            f"{file.path} takes no inputs, so it always answers the same and nothing of it can be compared",
+            fix="export it again with what varies as an input",
+        )
     unknown = [name for name, _ in options.fixed if name not in signature.free]
     if unknown:
         raise UsageError(

@@ -130,6 +130,14 @@ def test_a_graph_without_outputs_is_refused(tmp_path):
         signature(model, tmp_path)
 
 
+def test_a_model_that_takes_nothing_is_refused(tmp_path):
+    answer = helper.make_node("Constant", [], ["y"], value=helper.make_tensor("v", FLOAT, [2], [1, 2]))
+    graph = helper.make_graph([answer], "constant", [], [helper.make_tensor_value_info("y", FLOAT, [2])])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "n.onnx")
+    with pytest.raises(LoadError, match="takes no inputs"):
+        loaded(tmp_path / "n.onnx")
+
+
 def test_an_output_that_is_no_tensor_is_refused_by_name(tmp_path):
     model = dense()
     kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(FLOAT, None))

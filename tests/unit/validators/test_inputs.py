@@ -20,6 +20,7 @@ from validators.inputs import (
     specs_of,
     user_cases,
 )
+from validators.runtimes import cases_of, feed
 
 
 def signature(*inputs: str) -> Signature:
@@ -189,6 +190,14 @@ def test_a_probe_differs_from_the_first_case_even_where_few_values_exist(spec):
 
 
 # What is written
+
+
+def test_a_slash_in_an_inputs_name_is_not_taken_for_the_end_of_its_cases(tmp_path):
+    cases = collect(signature("a/x:float32[batch,4]", "b/x:float32[batch,4]"), 0, None, tmp_path / "inputs.npz")
+
+    with np.load(cases.path) as arrays:
+        assert tuple(cases_of(arrays)) == cases.names
+        assert all(feed(arrays, case, ()).keys() == {"a/x", "b/x"} for case in cases.names)
 
 
 def test_all_cases_are_written_under_their_names(tmp_path):
