@@ -262,7 +262,7 @@ AT_PARITY = {
         after("digit", node("RandomNormalLike", ["was"], "noise", scale=1e-3), node("Add", ["was", "noise"])),
         "differs when the artifact is run again",
     ),
-    "operator that no engine has": (after("digit", node("Frobnicate", ["was"], domain="nobody")), "cannot load"),
+    "operator on a type it does not take": (after("digit", node("Not", ["was"])), "cannot load"),
     "operator that fails on some sizes": (
         after("digit", node("Reshape", ["was", "one"]), one=[1, 10]),
         "the artifact fails on case batch-",
@@ -320,6 +320,13 @@ def test_an_onnx_file_that_keeps_the_contract_and_computes_something_else_fails(
     assert proof.structure.status is Status.PASS
     assert proof.parity.status is Status.FAIL
     assert words in proof.parity.reason
+
+
+def test_an_operator_that_no_engine_has_is_refused_by_name_and_place(bench, edited):
+    proof = bench.prove(edited(after("digit", node("Frobnicate", ["was"], domain="nobody"))))
+    assert proof.structure.status is Status.FAIL
+    assert "nobody.Frobnicate (digit); accept them with --allow-custom" in proof.structure.reason
+    assert proof.parity.status is Status.NOT_RUN
 
 
 def test_renamed_tensors_pass_when_they_are_matched_by_position(bench, edited):
