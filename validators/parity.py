@@ -46,7 +46,7 @@ def judge(
     import numpy as np
 
     usable = cases.fitting(dict(binding.fixed))
-    findings = list(_ran(reference, artifact, usable))
+    findings = list(_ran(reference, artifact, usable, _remedy(binding)))
     if any(finding.status is not Status.PASS for finding in findings):
         return Verdict.of(findings)
     oracle = reference.oracle.path if reference.oracle else None
@@ -58,7 +58,7 @@ def judge(
         if broken or any(finding.status is not Status.PASS for finding in findings):
             return Verdict.of(findings)
         if len(usable) < tolerance.FEWEST_CASES:
-            few = f"only {len(usable)} case(s) have the sizes the artifact is fixed to"
+            few = f"only {len(usable)} case(s) have the sizes the artifact is fixed to{_remedy(binding)}"
             return Verdict.of([*findings, Finding("cases", Status.NOT_RUN, few)])
         findings += _influence(native, actual, cases, binding, usable)
         outputs = [
@@ -82,10 +82,16 @@ def judge(
     return Verdict.of(findings, outputs, passed=f"{len(usable)} cases, judged by {basis}")
 
 
-def _ran(reference: Reference, artifact: Outputs, usable: tuple[str, ...]) -> Iterator[Finding]:
+def _remedy(binding: Binding) -> str:
+    """Say how to compare at the sizes an artifact is fixed to."""
+    fixes = " ".join(f"--fix {name}={size}" for name, size in binding.fixed)
+    return f"; add {fixes} to compare at those" if fixes else ""
+
+
+def _ran(reference: Reference, artifact: Outputs, usable: tuple[str, ...], remedy: str) -> Iterator[Finding]:
     """Every case must have run on both sides, and there must be some."""
     if not usable:
-        yield Finding("cases", Status.NOT_RUN, "no case has the sizes the artifact is fixed to")
+        yield Finding("cases", Status.NOT_RUN, f"no case has the sizes the artifact is fixed to{remedy}")
         return
     for label, why in reference.native.failures:
         if label in (*usable, REPEAT):

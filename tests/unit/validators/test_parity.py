@@ -594,7 +594,7 @@ def test_no_case_of_the_artifacts_size_is_not_run(judge):
     verdict = judge(SOURCE, RIGHT, ORACLE, sizes={case: {"batch": 1} for case in CASES}, fixed={"batch": 4})
 
     assert verdict.status is Status.NOT_RUN
-    assert "no case has the sizes the artifact is fixed to" in verdict.reason
+    assert "no case has the sizes the artifact is fixed to; add --fix batch=" in verdict.reason
 
 
 def test_no_case_of_the_artifacts_size_is_not_run_although_it_failed_on_the_others(judge):
