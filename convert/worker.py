@@ -199,6 +199,8 @@ class Workers:
         """Stop every worker, and start none any more; threads that wait for one get a WorkerCrashed."""
         self._closed = True
         self.retire_all()
+        for unfinished in self.folder.glob("*.partial"):
+            unfinished.unlink(missing_ok=True)
 
     def retire_all(self, keep: Sequence[Environment] = ()) -> None:
         """End all workers but those of `keep`, to leave the machine to what comes next."""
