@@ -18,6 +18,11 @@ CONFIG = "model_config"  # the attribute of the file that describes the model
 #: Options that Keras 2 wrote for every layer of its kind and Keras 3 refuses, with the only value that can be left out.
 DROPPED = {"groups": 1, "time_major": False}
 
+#: Layers for which Keras 2 wrote the options of one kernel although they have two, which have options of their own;
+#: these only say how weights begin and are trained.
+TWO_KERNELS = ("SeparableConv1D", "SeparableConv2D")
+ONE_KERNEL = ("kernel_initializer", "kernel_regularizer", "kernel_constraint")
+
 #: Layers of Keras 3 that still have groups.
 GROUPED = ("Conv1D", "Conv2D", "Conv3D")
 
@@ -80,6 +85,8 @@ def _modernise(layer: dict[str, Any]) -> bool:
     found = [name for name, value in DROPPED.items() if config.get(name, ...) == value]
     if layer["class_name"] in GROUPED:
         found = [name for name in found if name != "groups"]
+    if layer["class_name"] in TWO_KERNELS:
+        found += [name for name in ONE_KERNEL if name in config]
     for name in found:
         del config[name]
     return bool(found)

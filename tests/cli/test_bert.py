@@ -7,7 +7,7 @@ import json
 import pytest
 
 
-@pytest.mark.parametrize("form", ["onnx", "tflite"])
+@pytest.mark.parametrize("form", [pytest.param("onnx", marks=pytest.mark.slow), "tflite"])
 def test_a_bert_classifier_keeps_its_inputs_by_name_with_batch_and_sequence_free(command, samples, form):
     ran = command(samples / "bert_digits", "--to", form, "--json")
     assert ran.returncode == 0, ran.stderr
