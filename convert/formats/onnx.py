@@ -87,6 +87,7 @@ def seal(path: Path, draft: Draft) -> None:
     model = read_model(path)
     graph = model.graph
     stale = [file for file in companions(path) if file != path.with_name(f"{path.name}.data")]
+    forget_stack_traces(model)
     if model.producer_name == UNSTEADY:
         canonicalise(graph, frozenset((*draft.input_names, *draft.output_names)))
     sides = (
@@ -108,6 +109,17 @@ def seal(path: Path, draft: Draft) -> None:
     write_model(path, model)
     for file in stale:
         file.unlink()
+
+
+def forget_stack_traces(model: onnx.ModelProto) -> None:
+    """Take out, in place, where in its source files PyTorch found each operator: paths of the machine it ran on."""
+    bodies = (model.graph, *model.functions)
+    for node in (node for body in bodies for inner in graphs(body) for node in inner.node):
+        kept = [entry for entry in node.metadata_props if not entry.key.endswith(".stack_trace")]
+        if len(kept) < len(node.metadata_props):
+            copies = [type(entry).FromString(entry.SerializeToString()) for entry in kept]
+            del node.metadata_props[:]
+            node.metadata_props.extend(copies)
 
 
 def read(path: Path) -> Facts:
