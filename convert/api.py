@@ -70,7 +70,7 @@ def convert(
     """Convert a model file to one or more formats and prove each artifact.
 
     Args:
-        model: path of a Keras or PyTorch model file.
+        model: path of a model file or folder, of any kind that is recognised.
         to: formats, such as `"tflite,onnx"` or `["tflite"]`; `"all"` for every one that can be reached.
         out: folder for artifacts and report; default `build/<model name>`.
         architecture: for weights, what builds their model: `package.module:callable` or `path/file.py:callable`.

@@ -61,8 +61,8 @@ def validate(
     """Judge an artifact against the model it was made from, by the rules `convert` judges its own by.
 
     Args:
-        artifact: path of a TFLite, ONNX or TorchScript file; it is only read.
-        reference: path of the Keras or PyTorch model it was made from.
+        artifact: path of a TFLite, ONNX or TorchScript file, or of a SavedModel folder; it is only read.
+        reference: path of the model file or folder it was made from.
         out: folder for the report; default `<artifact name>-proof` beside the artifact.
         match: how tensors correspond: by `names`, or by `position` where the artifact's are named otherwise.
         architecture, input, inputs, trust: what the reference needs to be loaded; see `convert.convert`.

@@ -67,7 +67,7 @@ def main(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Judge ARTIFACT, a TFLite, ONNX or TorchScript file that anybody made, against the model it was made from.
+    """Judge ARTIFACT, a TFLite, ONNX, TorchScript or SavedModel that anybody made, against the model it was made from.
 
     The contract, numerical parity and latency are judged by the same rules as in `python -m convert`.
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 from convert.formats import FORMATS, Facts, Foreign, Unsigned
 from convert.layout import axes_to, moved
 from convert.sources import SOURCES, identify
-from convert.spec import LoadOptions, Signature, TensorSpec
+from convert.spec import NCHW, NHWC, LoadOptions, Signature, TensorSpec
 from validators.runtimes import Feed
 from validators.verdict import Finding, Status, Verdict
 
@@ -164,7 +164,7 @@ def _compare(
             continue
         if isinstance(promise, int):
             message = f"{side} {name} has the shape {_shape(found)}, the source's is {_shape(expected)}"
-            yield Finding("shape", Status.FAIL, message, name)
+            yield Finding("shape", Status.FAIL, message + _layout_hint(expected, found), name)
             return
         # A free axis that the file fixes. Inputs come first and say which dimensions are fixed to what; an output's
         # axis must follow them, and one that depends on them in its own way may be fixed when they are.
@@ -176,6 +176,16 @@ def _compare(
         elif fixed.get(promise, size if fixed and promise not in free else None) != size:
             message = f"output {name} has the size {size} on axis {axis}, where the source follows {promise}"
             yield Finding("shape", Status.FAIL, message, name)
+
+
+def _layout_hint(expected: TensorSpec, found: TensorSpec) -> str:
+    """Say which --layout makes the shapes fit, where one does."""
+    for layout in (NHWC, NCHW):
+        shape = moved(expected, layout).shape
+        pairs = zip(shape, found.shape, strict=True)
+        if shape != expected.shape and all(isinstance(a, str) or isinstance(b, str) or a == b for a, b in pairs):
+            return f"; if its images are {layout.upper()}, say --layout {layout}"
+    return ""
 
 
 def _operators(foreign: tuple[Foreign, ...], allow: tuple[str, ...]) -> Iterator[Finding]:

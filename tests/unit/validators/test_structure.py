@@ -236,6 +236,13 @@ def test_an_image_in_another_layout_must_still_have_its_sizes():
 def test_a_layout_that_the_artifact_does_not_state_is_a_wrong_shape():
     verdict, _ = judge(imaged("nchw", "batch,3,8,9"), imaged("", "batch,8,9,3"))
     assert verdict.status is Status.FAIL
+    assert "--layout nhwc" in verdict.reason
+
+
+def test_a_shape_that_no_layout_explains_points_to_none():
+    verdict, _ = judge(imaged("nchw", "batch,3,8,9"), imaged("", "batch,9,8,3"))
+    assert verdict.status is Status.FAIL
+    assert "--layout" not in verdict.reason
 
 
 FLEX = (Foreign("flex", "FlexErf", "model/gelu/Erf"), Foreign("flex", "FlexErf", "model/gelu_1/Erf"))
