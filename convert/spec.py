@@ -34,6 +34,21 @@ LAYOUTS = (KEEP, NHWC, NCHW)
 FLEX, CUSTOM = "flex", "custom"
 FOREIGN = (FLEX, CUSTOM)
 
+#: What an artifact's numbers are stored and computed in. `fp16`: weights, and where the runtime does, arithmetic in half
+#: precision; `int8-dynamic`: int8 weights, activations quantized as they come; `int8` and `int16x8`: both quantized with
+#: ranges from calibration data, activations in 8 or 16 bits; `int8-weights` and `int4-weights`: weights only, float
+#: arithmetic.
+FP32, FP16, INT8_DYNAMIC, INT8 = "fp32", "fp16", "int8-dynamic", "int8"
+INT16X8, INT8_WEIGHTS, INT4_WEIGHTS = "int16x8", "int8-weights", "int4-weights"
+PRECISIONS = (FP32, FP16, INT8_DYNAMIC, INT8, INT16X8, INT8_WEIGHTS, INT4_WEIGHTS)
+
+#: Those that take their ranges from calibration data.
+CALIBRATED = (INT8, INT16X8)
+
+#: What a quantized artifact takes and gives: floats, or quantized integers with a scale and a zero point.
+FLOAT_IO = "float"
+IO_TYPES = (FLOAT_IO, "int8", "uint8")
+
 #: Traits of models at which converters differ: recurrent layers, and sampling an image at computed places.
 RECURRENT, GRID_SAMPLE = "recurrent", "grid_sample"
 
@@ -49,11 +64,19 @@ _SPEC = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """How an integer stands for a number: `scale * (integer - zero_point)`."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True, slots=True)
 class TensorSpec:
     """One named input or output of a model: its dtype, its shape and, for integers, its range.
 
     `low` and `high` bound integer inputs, both ends included; None where nothing is known. `layout` is where an image
-    has its channels, `nchw` or `nhwc`; empty for what is no image.
+    has its channels, `nchw` or `nhwc`; empty for what is no image. `quantized` is set where integers stand for floats.
     """
 
     name: str
@@ -62,6 +85,7 @@ class TensorSpec:
     low: int | None = None
     high: int | None = None
     layout: str = ""
+    quantized: Scale | None = None
 
     @classmethod
     def parse(cls, text: str) -> TensorSpec:
@@ -237,6 +261,21 @@ class Limits:
     memory_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class QualityGate:
+    """How good a reduced artifact has to be, as the user stated it; None for the default of its precision.
+
+    `labels` is a file of the right answers to the rows of the inputs file, `metric` a callable
+    `package.module:callable` that scores outputs; see `validators.quality`.
+    """
+
+    labels: str = ""
+    metric: str = ""
+    min_agreement: float | None = None  # share of equal top answers, 0 to 1
+    max_accuracy_drop: float | None = None  # share of the float model's metric that may be lost, 0 to 1
+    min_sqnr_db: float | None = None
+
+
 @dataclass(frozen=True)
 class Request:
     """One run of the tool, as asked for."""
@@ -254,6 +293,13 @@ class Request:
     race: bool = False
     via: str = ""  # a candidate, or a route that candidates must take
     allow: tuple[str, ...] = ()  # kinds of operators a stock runtime lacks; see `FOREIGN`
+    precisions: tuple[str, ...] = (FP32,)
+    io: str = FLOAT_IO
+    calibration: str = ""  # where calibration data comes from; see `convert.calibration`
+    preprocess: str = ""  # how images of it become inputs
+    recipe: str = ""  # a recipe file to repeat
+    gate: QualityGate = field(default_factory=QualityGate)
+    search_seconds: float = 600.0  # that the search for a mixed precision may take, per artifact
     command: str = ""
 
     @cached_property

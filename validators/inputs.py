@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 #: positive, sparse, smooth or large values.
 KINDS = {"normal": 8, "uniform": 8, "smooth": 6, "sparse": 4, "small": 2, "large": 2, "zeros": 1, "ones": 1}
 
+#: Kinds that real inputs resemble, which quality is judged on where the user gave none.
+NATURAL = ("normal", "uniform", "smooth", "sparse")
+GENERATED = "generated inputs"
+
 #: Sizes of a free batch beside 1.
 BATCH_SIZES = (2, 3, 5)
 
@@ -33,6 +37,7 @@ USER_ROWS = 256
 
 #: Rows of the user's batch case, where the batch is free.
 USER_BATCH = 8
+USER_BATCH_CASE = "user-batch"
 
 #: How tokenizers call the input that says which words count.
 ATTENTION_MASK = "attention_mask"
@@ -58,6 +63,8 @@ class CaseSet:
     sizes: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]  # of each case, by name and in order
     probes: tuple[tuple[str, str], ...] = ()  # input and the case in which only that input differs from the first case
     notes: tuple[str, ...] = ()
+    evaluation: tuple[str, ...] = ()  # cases that quality is judged on: the user's rows, else generated natural ones
+    data: str = GENERATED  # where those come from, for people
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -122,8 +129,10 @@ def probes(signature: Signature, cases: list[Case]) -> list[tuple[str, Case]]:
     return found
 
 
-def collect(signature: Signature, seed: int, user: Mapping[str, np.ndarray] | None, path: Path) -> CaseSet:
-    """Make all cases of a run and write them to `path`, an `.npz` with keys <case>/<input>.
+def collect(
+    signature: Signature, seed: int, user: Mapping[str, np.ndarray] | None, path: Path, data: str = "the inputs file"
+) -> CaseSet:
+    """Make all cases of a run and write them to `path`, an `.npz` with keys <case>/<input>; `data` names the user's.
 
     Raises UsageError where the user's arrays do not fit the signature, or all cases do not fit into memory.
     """
@@ -134,10 +143,12 @@ def collect(signature: Signature, seed: int, user: Mapping[str, np.ndarray] | No
     cases = generate(signature, seed)
     probing = probes(signature, cases)
     cases += [case for _, case in probing]
+    evaluation = [f"{kind}-{i}" for kind in NATURAL for i in range(KINDS[kind])]
     if user is not None:
         own, note = user_cases(signature, user)
         cases += own
         notes += note
+        evaluation = [case.name for case in own if case.name != USER_BATCH_CASE]
     for spec in signature.inputs:
         if "int" in spec.dtype and spec.high is None:
             notes.append(
@@ -150,6 +161,8 @@ def collect(signature: Signature, seed: int, user: Mapping[str, np.ndarray] | No
         tuple((case.name, case.sizes) for case in cases),
         tuple((name, case.name) for name, case in probing),
         tuple(notes),
+        tuple(evaluation),
+        GENERATED if user is None else data,
     )
 
 
@@ -219,7 +232,7 @@ def user_cases(signature: Signature, arrays: Mapping[str, np.ndarray]) -> tuple[
     notes = [] if total <= USER_ROWS else [f"{USER_ROWS} of the inputs file's {total} rows were used"]
     pieces = [(f"user-{i}", i, i + 1) for i in range(min(total, USER_ROWS))]
     if total > 1 and all(spec.shape[:1] == (BATCH,) for spec in signature.inputs if spec.shape):
-        pieces.append(("user-batch", 0, min(total, USER_BATCH)))
+        pieces.append((USER_BATCH_CASE, 0, min(total, USER_BATCH)))
     cases = []
     for label, start, stop in pieces:
         cut = {}

@@ -12,7 +12,7 @@ from pathlib import Path
 from convert.errors import UnknownSource, UsageError
 from convert.registry import Registry
 from convert.sources import Probe, look
-from convert.spec import Signature
+from convert.spec import FP32, Signature
 
 __all__ = ["FORMATS", "Draft", "Facts", "Foreign", "Format", "FormatError", "Unsigned", "recognise"]
 
@@ -58,6 +58,7 @@ class Facts:
     operators: dict[str, int]  # how many of each
     requires: tuple[str, ...] = ()  # the least its runtime must be, such as "ONNX opset 18"
     foreign: tuple[Foreign, ...] = ()
+    precision: str = FP32  # of convert.spec.PRECISIONS, as the file's own numbers tell
 
 
 def alone(_: Path) -> tuple[Path, ...]:
