@@ -23,6 +23,8 @@ from convert.worker import Environment, summary
 __all__ = [
     "QUANTIZERS",
     "Layer",
+    "Layers",
+    "Listing",
     "Quantizer",
     "Reduced",
     "Reduction",
