@@ -35,9 +35,9 @@ FLEX, CUSTOM = "flex", "custom"
 FOREIGN = (FLEX, CUSTOM)
 
 #: What an artifact's numbers are stored and computed in. `fp16`: weights, and where the runtime does, arithmetic in
-#: half precision; `int8-dynamic`: int8 weights, activations quantized as they come; `int8` and `int16x8`: both quantized
-#: with ranges from calibration data, activations in 8 or 16 bits; `int8-weights` and `int4-weights`: weights only,
-#: float arithmetic.
+#: half precision; `int8-dynamic`: int8 weights, activations quantized as they come; `int8` and `int16x8`: both
+#: quantized with ranges from calibration data, activations in 8 or 16 bits; `int8-weights` and `int4-weights`: weights
+#: only, float arithmetic.
 FP32, FP16, INT8_DYNAMIC, INT8 = "fp32", "fp16", "int8-dynamic", "int8"
 INT16X8, INT8_WEIGHTS, INT4_WEIGHTS = "int16x8", "int8-weights", "int4-weights"
 PRECISIONS = (FP32, FP16, INT8_DYNAMIC, INT8, INT16X8, INT8_WEIGHTS, INT4_WEIGHTS)
