@@ -84,9 +84,9 @@ def generate(signature: Signature, seed: int) -> list[Case]:
     Every array depends on the seed, its case's name and its input's name only, so cases can be made again one by one.
     """
     base = base_sizes(signature)
-    cases = [_case(f"{kind}-{i}", kind, signature, base, seed) for kind, count in KINDS.items() for i in range(count)]
+    cases = [draw(f"{kind}-{i}", kind, signature, base, seed) for kind, count in KINDS.items() for i in range(count)]
     resized = [(name, size) for name in signature.free for size in (BATCH_SIZES if name == BATCH else OTHER_SIZES[1:])]
-    cases += [_case(f"{name}-{size}", "normal", signature, base | {name: size}, seed) for name, size in resized]
+    cases += [draw(f"{name}-{size}", "normal", signature, base | {name: size}, seed) for name, size in resized]
     return cases
 
 
@@ -280,7 +280,8 @@ def _sizes(signature: Signature, arrays: Mapping[str, np.ndarray]) -> tuple[tupl
     return tuple(sizes.items())
 
 
-def _case(name: str, kind: str, signature: Signature, sizes: dict[str, int], seed: int) -> Case:
+def draw(name: str, kind: str, signature: Signature, sizes: dict[str, int], seed: int) -> Case:
+    """Make one seeded case of a kind of `KINDS`, the free dimensions at `sizes`; its values depend on its name."""
     import numpy as np
 
     arrays = {}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from convert.calibration import READERS
 from convert.formats import FORMATS
 from convert.plan import Wish, candidates
 from convert.rewrites import REWRITES
@@ -23,7 +24,7 @@ from validators.reports import RENDERINGS
 from validators.runtimes import RUNTIMES, reference_for, runtime_for
 
 FAMILIES = {source.family.name for source in SOURCES}
-REGISTRIES = (SOURCES, ROUTES, FORMATS, RUNTIMES, RENDERINGS, REWRITES)
+REGISTRIES = (SOURCES, ROUTES, FORMATS, RUNTIMES, RENDERINGS, REWRITES, READERS)
 
 FAMILIES = {source.family.name for source in SOURCES}
 
@@ -35,6 +36,7 @@ HOMES = {
     "runtime": "open",
     "rendering": "render",
     "rewrite": "apply",
+    "calibration reader": "open",
 }
 
 PLUG_INS = [
