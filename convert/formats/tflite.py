@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from convert.formats import FORMATS, Draft, Facts, Foreign, Format, FormatError
+from convert.formats._tflite_precision import precision_of
 from convert.sources import Probe
-from convert.spec import BATCH, CUSTOM, FLEX, Dim, Signature, TensorSpec
+from convert.spec import BATCH, CUSTOM, FLEX, Dim, Scale, Signature, TensorSpec
 
 IDENTIFIER = b"TFL3"
 SIGNATURE_KEY = b"serving_default"
@@ -43,20 +44,35 @@ def recognise(seen: Probe) -> bool:
 
 
 def read_model(path: Path) -> Any:
-    """Read a file into the flatbuffer schema's object tree.
+    """Read a file into the flatbuffer schema's object tree, buffers that lie behind the flatbuffer drawn into it.
 
     Raises FormatError where it is damaged.
     """
     from ai_edge_litert import schema_py_generated as schema
 
+    data = path.read_bytes()
     try:
-        root = schema.Model.GetRootAsModel(path.read_bytes(), 0)
+        root = schema.Model.GetRootAsModel(data, 0)
         model = schema.ModelT.InitFromObj(root)
+        _draw_in(model, data)
     except Exception as error:  # a damaged offset shows as whatever Python raises on the bytes it points to
         raise FormatError(f"{path} is a damaged TFLite file: {error}", fix="copy or convert it again") from error
     if not model.subgraphs:
         raise FormatError(f"{path} is a TFLite file without a graph", fix="convert it again")
     return model
+
+
+def _draw_in(model: Any, data: bytes) -> None:
+    """Give buffers their contents that lie behind the flatbuffer, as large files have them, in place."""
+    import numpy as np
+
+    for buffer in model.buffers or ():
+        # 0 stands for none and 1 for one to be filled in (schema.fbs, table Buffer).
+        if buffer.offset > 1:
+            if buffer.offset + buffer.size > len(data):
+                raise ValueError(f"a buffer ends {buffer.offset + buffer.size - len(data)} bytes after the file")
+            buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
 
 
 def write_model(path: Path, model: Any) -> None:
@@ -135,7 +151,8 @@ def read(path: Path) -> Facts:
         tuple(_as_said(_spec(name, graph.tensors[index]), said.get(name)) for name, index in side) for side in sides
     )
     operators, foreign = _operators(model)
-    return Facts(Signature(inputs, outputs), operators, (f"TFLite runtime {_runtime(model)}",), foreign)
+    requires = (f"TFLite runtime {_runtime(model)}",)
+    return Facts(Signature(inputs, outputs), operators, requires, foreign, precision_of(model))
 
 
 def _operators(model: Any) -> tuple[dict[str, int], tuple[Foreign, ...]]:
@@ -197,7 +214,16 @@ def _spec(name: str, tensor: Any) -> TensorSpec:
         for axis, size in enumerate(tensor.shapeSignature):
             if size == -1:
                 shape[axis] = BATCH if axis == 0 else f"{name}_{axis}"
-    return TensorSpec(name, DTYPES.get(tensor.type, f"type {tensor.type}"), tuple(shape))
+    dtype = DTYPES.get(tensor.type, f"type {tensor.type}")
+    return TensorSpec(name, dtype, tuple(shape), quantized=_scale(tensor) if dtype in ("int8", "uint8") else None)
+
+
+def _scale(tensor: Any) -> Scale | None:
+    """Read the scale and zero point of a whole tensor, where it has them."""
+    stated = tensor.quantization
+    if stated is None or stated.scale is None or len(stated.scale) != 1:
+        return None
+    return Scale(float(stated.scale[0]), int(stated.zeroPoint[0]) if stated.zeroPoint is not None else 0)
 
 
 def _as_said(spec: TensorSpec, said: TensorSpec | None) -> TensorSpec:

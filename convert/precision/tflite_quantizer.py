@@ -1,0 +1,365 @@
+"""TFLite files at lower precision through ai-edge-quantizer, from any proven float file and with our own ranges."""
+
+# mypy: disable-error-code="import-untyped"
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convert.errors import RouteError, UsageError
+from convert.formats import Draft
+from convert.formats._tflite_precision import operator_kinds
+from convert.formats.tflite import read, read_model, seal, write_model
+from convert.precision import QUANTIZERS, Layer, Quantizer, Reduced, Reduction
+from convert.precision._ranges import remembered
+from convert.precision._tflite_data import observe, required
+from convert.recipe import RANGES
+from convert.spec import (
+    CALIBRATED,
+    FLOAT_IO,
+    FP16,
+    FP32,
+    INT4_WEIGHTS,
+    INT8,
+    INT8_DYNAMIC,
+    INT8_WEIGHTS,
+    INT16X8,
+    IO_TYPES,
+    Signature,
+    TensorSpec,
+)
+from convert.worker import Environment
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: The greatest number that half precision holds; a weight beyond it would become infinite.
+LARGEST_FP16 = 65504.0
+
+ACTIVATION_BITS = {INT8: 8, INT16X8: 16}
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One operator of a float file that has floats to quantize."""
+
+    name: str  # its first output tensor's
+    scope: str  # what the tool matches regular expressions against: the names of all its outputs
+    kind: str
+    graph: int
+    weights: tuple[np.ndarray, ...]
+
+
+def operators_of(model: Any) -> tuple[Operator, ...]:
+    """List the operators that compute with float32 tensors, in order, those of loops and branches after the main."""
+    from ai_edge_litert.schema_py_generated import TensorType
+    from ai_edge_quantizer.utils.tfl_flatbuffer_utils import get_op_scope, get_tensor_data
+
+    kinds = operator_kinds(model)
+    found = []
+    for number, graph in enumerate(model.subgraphs):
+        for operator in graph.operators or ():
+            tensors = [graph.tensors[index] for index in (*operator.inputs, *operator.outputs) if index >= 0]
+            floats = [tensor for tensor in tensors if tensor.type == TensorType.FLOAT32]
+            if not floats or not len(operator.outputs):
+                continue
+            values = [get_tensor_data(tensor, model.buffers) for tensor in floats]
+            found.append(
+                Operator(
+                    graph.tensors[operator.outputs[0]].name.decode(),
+                    get_op_scope(operator, graph.tensors),
+                    kinds[operator.opcodeIndex],
+                    number,
+                    tuple(value for value in values if value is not None),
+                )
+            )
+    return tuple(found)
+
+
+def quantizable() -> dict[str, str]:
+    """Name the kinds of operators the tool can quantize, TFLite's names to its own."""
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+    from ai_edge_quantizer.utils.tfl_flatbuffer_utils import TFL_OP_CODE_TO_NAME
+
+    names = {value: key for key, value in vars(BuiltinOperator).items() if isinstance(value, int)}
+    return {names[code]: str(name.value) for code, name in TFL_OP_CODE_TO_NAME.items()}
+
+
+def layers(path: Path) -> tuple[Layer, ...]:
+    """List the operators of a float file's main graph that the tool can quantize."""
+    able = quantizable()
+    model = distinct(read_model(path))
+    return tuple(
+        Layer(op.name, op.kind, sum(weights.nbytes for weights in op.weights))
+        for op in operators_of(model)
+        if op.kind in able and op.graph == 0
+    )
+
+
+def distinct(model: Any) -> Any:
+    """Give tensors that share a name names of their own, in place: the tool works by name."""
+    taken: Counter[bytes] = Counter(tensor.name or b"" for graph in model.subgraphs for tensor in graph.tensors)
+    seen: Counter[bytes] = Counter()
+    for graph in model.subgraphs:
+        for index, tensor in enumerate(graph.tensors):
+            name = tensor.name or b""
+            seen[name] += 1
+            if seen[name] > 1 or not name:
+                tensor.name = b"%s/%d" % (name, index)
+                while taken[tensor.name]:
+                    tensor.name += b"_"
+                taken[tensor.name] += 1
+    return model
+
+
+def quantize(task: Reduction) -> Reduced:
+    """Quantize the float file as the recipe says.
+
+    Raises RouteError where nothing of it can be, or the file is quantized already.
+    """
+    from ai_edge_quantizer.quantizer import Quantizer as Tool
+
+    check(task)
+    out = Path(task.out)
+    model = distinct(read_model(Path(task.base.path)))
+    found = operators_of(model)
+    write_model(out, model)
+    tool = Tool(str(out))
+    notes = list(configure(tool, task, model, found))
+    ranges = ranges_of(task, model) if tool.need_calibration else None
+    made = tool.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+    out.write_bytes(bytes(made.quantized_model))
+    mend(out)
+    signature = sealed(out, task.base.signature)
+    if read(out).precision != task.recipe.precision and not task.recipe.kept:
+        raise RouteError(f"ai-edge-quantizer finds nothing in this file that it can make {task.recipe.precision}")
+    return Reduced(signature, tuple(notes))
+
+
+def check(task: Reduction) -> None:
+    """Refuse what the recipe asks of this file and the tool cannot do."""
+    precision, io = task.recipe.precision, task.recipe.io
+    stated = read(Path(task.base.path)).precision
+    if stated != FP32:
+        raise UsageError(
+            f"{task.base.path} is of precision {stated} already; only float files are quantized",
+            fix="give the float file it was made from",
+        )
+    if io != FLOAT_IO and precision != INT8:
+        raise UsageError(
+            f"--io {io} means inputs and outputs in 8 bits, which {precision} files do not have",
+            fix=f"leave --io out, or ask for --precision {INT8}",
+        )
+    if task.recipe.ranges not in RANGES:
+        raise UsageError(f"there are no ranges {task.recipe.ranges!r}", fix=f"use one of: {', '.join(RANGES)}")
+    if task.recipe.equalised:
+        raise UsageError("ai-edge-quantizer files are not equalised", fix="take a recipe without it")
+
+
+def configure(tool: Any, task: Reduction, model: Any, found: tuple[Operator, ...]) -> Iterator[str]:
+    """Tell the tool what to do with which operators; gives what there is to say about it.
+
+    A later rule overrides an earlier one.
+    """
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+    from ai_edge_quantizer.qtyping import TFLOperationName
+
+    everything, precision = TFLOperationName.ALL_SUPPORTED, task.recipe.precision
+
+    def leave(operators: list[Operator]) -> None:
+        for operator in operators:
+            tool.update_quantization_recipe(exactly(operator), everything, None, AlgorithmName.NO_QUANTIZE)
+
+    rule(tool, precision)
+    if precision in CALIBRATED:
+        inner = [operator for operator in found if operator.graph]
+        leave(inner)
+        for operator in inner:
+            tool.add_dynamic_config(f"{exactly(operator)}(?:)", everything, 8)
+        if any(operator.weights for operator in inner):
+            yield "inside loops and branches only weights are quantized, since no ranges are known there"
+        yield from left_in_float(found)
+    beyond = [operator for operator in found if _unfit(operator, precision)]
+    leave(beyond)
+    if beyond:
+        names = ", ".join(operator.name for operator in beyond[:3])
+        yield f"{len(beyond)} operator(s) stay in float for constants that {precision} cannot hold: {names}"
+    kept = list(_kept(task, found))
+    leave([operator for operator, finer in kept if finer == FP32])
+    for operator, finer in kept:
+        if finer != FP32:
+            tool.add_static_config(exactly(operator), everything, ACTIVATION_BITS[finer], 8)
+    if precision in CALIBRATED:
+        boundary(tool, model, task.recipe.io)
+
+
+def exactly(operator: Operator) -> str:
+    """Give the regular expression that matches one operator's scope."""
+    return f"^{re.escape(operator.scope)}$"
+
+
+def rule(tool: Any, precision: str) -> None:
+    """Set what all operators are to be that the tool can make so."""
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+    from ai_edge_quantizer.qtyping import TFLOperationName
+
+    everything = TFLOperationName.ALL_SUPPORTED
+    if precision == FP16:
+        tool.add_weight_only_config(".*", everything, 16, algorithm_key=AlgorithmName.FLOAT_CASTING)
+    elif precision == INT8_DYNAMIC:
+        tool.add_dynamic_config(".*", everything, 8)
+    elif precision in (INT8_WEIGHTS, INT4_WEIGHTS):
+        tool.add_weight_only_config(".*", everything, 8)
+        if precision == INT4_WEIGHTS:  # what has no kernel for 4 bits keeps 8
+            tool.add_weight_only_config("", everything, 4)
+    else:
+        tool.add_static_config(".*", everything, ACTIVATION_BITS[precision], 8)
+
+
+def boundary(tool: Any, model: Any, io: str) -> None:
+    """Set what inputs and outputs of the main graph are; loops and branches take and give floats.
+
+    It comes last, because the rule of a layer matches the output that it computes, too.
+    """
+    from ai_edge_quantizer import qtyping
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+    from ai_edge_quantizer.utils.tfl_flatbuffer_utils import get_op_scope, get_subgraph_input_output_operators
+
+    integers = qtyping.TensorQuantizationConfig(
+        8, symmetric=False, dtype=qtyping.TensorDataType.UINT if io == "uint8" else qtyping.TensorDataType.INT
+    )
+    weights = qtyping.TensorQuantizationConfig(8, granularity=qtyping.QuantGranularity.CHANNELWISE)
+    config = qtyping.OpQuantizationConfig(integers, weights, qtyping.ComputePrecision.INTEGER)
+    for number, graph in enumerate(model.subgraphs):
+        for side in get_subgraph_input_output_operators(graph):
+            rule = f"^{re.escape(get_op_scope(side, graph.tensors))}$"
+            if io == FLOAT_IO or number:
+                tool.update_quantization_recipe(rule, side.op_key, None, AlgorithmName.NO_QUANTIZE)
+            else:
+                tool.update_quantization_recipe(rule, side.op_key, config)
+
+
+def left_in_float(found: tuple[Operator, ...]) -> Iterator[str]:
+    """Say which operators of the main graph the tool knows no quantized form of."""
+    able = quantizable()
+    kinds = Counter(op.kind for op in found if op.graph == 0 and op.kind not in able and op.kind != "SHAPE")
+    if kinds:
+        listed = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
+        yield f"stay in float, since ai-edge-quantizer has no quantized form of them: {listed}"
+
+
+def _unfit(operator: Operator, precision: str) -> bool:
+    """Whether a precision cannot hold an operator's constants: infinities, and for halves what is too large."""
+    import numpy as np
+
+    limit = LARGEST_FP16 if precision == FP16 else np.finfo(np.float32).max
+    return any(values.size and not np.abs(values).max() <= limit for values in operator.weights)
+
+
+def _kept(task: Reduction, found: tuple[Operator, ...]) -> Iterator[tuple[Operator, str]]:
+    named = {operator.name: operator for operator in found if operator.graph == 0}
+    for kept in task.recipe.kept:
+        if kept.layer not in named:
+            raise RouteError(
+                f"the recipe keeps {kept.layer!r} in {kept.precision}, and the float file has no such layer",
+                fix="search again: the float file is not the one the recipe was made with",
+            )
+        if kept.precision not in (FP32, INT16X8) or (kept.precision == INT16X8 and task.recipe.precision != INT8):
+            raise RouteError(f"a layer of a TFLite file of {task.recipe.precision} cannot be kept in {kept.precision}")
+        yield named[kept.layer], kept.precision
+
+
+def ranges_of(task: Reduction, model: Any) -> dict[str, dict[str, np.ndarray]]:
+    """Give the tool the range of every float tensor that calibration data reaches, as its calibrator would."""
+    import numpy as np
+
+    observer = remembered(task.base, required(task), lambda empty: observe(task, empty))
+    seen = set(observer.names)
+    finer = {kept.layer for kept in task.recipe.kept if kept.precision == INT16X8}
+    ranges = {}
+    for tensor in model.subgraphs[0].tensors:
+        name = tensor.name.decode()
+        if name not in seen or model.buffers[tensor.buffer].data is not None:
+            continue
+        bits = 16 if name in finer else ACTIVATION_BITS[task.recipe.precision]
+        ends = observer.range_of(name, task.recipe.ranges, bits, symmetric=bits == 16)
+        axes = (1,) * (0 if tensor.shape is None else len(tensor.shape))
+        low, high = (np.full(axes, end, np.float32) for end in ends)
+        ranges[name] = {"min": low, "max": high}
+    return ranges
+
+
+def mend(path: Path) -> None:
+    """Undo in place what the tool does to files of free sizes."""
+    model = read_model(path)
+    kinds = operator_kinds(model)
+    for graph in model.subgraphs:
+        conversions = [op for op in graph.operators or () if kinds[op.opcodeIndex] in ("QUANTIZE", "DEQUANTIZE")]
+        _free_again(graph, conversions)
+        _read_shapes_directly(graph, kinds, conversions)
+    write_model(path, model)
+
+
+def _free_again(graph: Any, conversions: list[Any]) -> None:
+    """Declare the free dimensions of tensors that the tool adds: it copies the shape alone."""
+    for operator in conversions:
+        pair = [graph.tensors[int(index)] for index in (operator.inputs[0], operator.outputs[0])]
+        stated = next((tensor.shapeSignature for tensor in pair if tensor.shapeSignature is not None), None)
+        for tensor in pair:
+            tensor.shapeSignature = stated
+
+
+def _read_shapes_directly(graph: Any, kinds: list[str], conversions: list[Any]) -> None:
+    """Let SHAPE read quantized tensors themselves: the tool dequantizes them first, as whole tensors."""
+    made = {int(op.outputs[0]): op for op in conversions if kinds[op.opcodeIndex] == "DEQUANTIZE"}
+    for operator in graph.operators or ():
+        if kinds[operator.opcodeIndex] == "SHAPE" and int(operator.inputs[0]) in made:
+            operator.inputs = [int(made[int(operator.inputs[0])].inputs[0])]
+    read_by = {int(index) for operator in graph.operators or () for index in operator.inputs}
+    read_by |= {int(index) for index in graph.outputs}
+    unread = {id(operator) for index, operator in made.items() if index not in read_by}
+    graph.operators = [operator for operator in graph.operators or () if id(operator) not in unread]
+
+
+def sealed(path: Path, promised: Signature) -> Signature:
+    """Write the promise into a quantized file in place, with what its inputs and outputs became; gives that.
+
+    Raises RouteError where the tool lost one of them.
+    """
+    actual = read(path).signature
+    became = Signature(_became(promised.inputs, actual.inputs), _became(promised.outputs, actual.outputs))
+    names = tuple(tuple(spec.name for spec in side) for side in (became.inputs, became.outputs))
+    seal(path, Draft(str(path), became, *names))
+    return became
+
+
+def _became(promised: tuple[TensorSpec, ...], actual: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    found = {spec.name: spec for spec in actual}
+    missing = [spec.name for spec in promised if spec.name not in found]
+    if missing:
+        raise RouteError(f"the quantizer's file has no {missing[0]!r}; it has {', '.join(found)}")
+    return tuple(replace(spec, dtype=found[spec.name].dtype, quantized=found[spec.name].quantized) for spec in promised)
+
+
+AI_EDGE_QUANTIZER = Environment("ai-edge-quantizer", ("numpy", "ai_edge_quantizer.quantizer"))
+
+QUANTIZERS.register(
+    Quantizer(
+        name="ai-edge-quantizer",
+        title="ai-edge-quantizer",
+        format="tflite",
+        precisions=(FP16, INT8_DYNAMIC, INT8, INT16X8, INT8_WEIGHTS, INT4_WEIGHTS),
+        rank=10,
+        why="works on the proven float file, whichever route made it, and on single layers",
+        environment=AI_EDGE_QUANTIZER,
+        quantize=quantize,
+        layers=layers,
+        keeps=(FP32, INT16X8),
+        ranges=RANGES,
+        io=IO_TYPES,
+    )
+)
