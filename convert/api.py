@@ -8,20 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convert import pipeline, plan
+from convert.building import Say
 from convert.errors import UnknownName, UsageError
 from convert.formats import FORMATS
 from convert.plan import Plan, Wish
 from convert.sources import identify
 from convert.spec import (
+    FLOAT_IO,
     FOREIGN,
+    FP32,
+    IO_TYPES,
     KEEP,
     LAYOUTS,
+    PRECISIONS,
     LoadOptions,
     ModelFacts,
+    QualityGate,
     Request,
     SourceFile,
     check_run,
     command_line,
+    gate_words,
     sizes_from,
     specs_from,
 )
@@ -65,7 +72,14 @@ def convert(
     race: bool = False,
     via: str = "",
     allow: Names = (),
-    say: pipeline.Say = lambda _: None,
+    precision: Names = (FP32,),
+    calibration: str | os.PathLike[str] = "",
+    preprocess: str = "",
+    io: str = FLOAT_IO,
+    recipe: str | os.PathLike[str] = "",
+    search_seconds: float = Request.search_seconds,
+    gate: QualityGate | None = None,
+    say: Say = lambda _: None,
 ) -> Report:
     """Convert a model file to one or more formats and prove each artifact.
 
@@ -87,6 +101,13 @@ def convert(
         race: build and prove every candidate and keep the fastest, rather than the first that passes.
         via: name of the candidate to take, or of a route that it must take.
         allow: kinds of operators a stock runtime lacks to accept: `"flex"`, `"custom"`.
+        precision: precisions to make, such as `"fp32,int8"`; see `convert.spec.PRECISIONS`.
+        calibration: real inputs that `int8` and `int16x8` take ranges of activations from; see `convert.calibration`.
+        preprocess: how images of the calibration data become inputs.
+        io: what quantized artifacts take and give: `"float"`, `"int8"` or `"uint8"`.
+        recipe: a recipe file of an earlier run, to quantize the same way again without a search.
+        search_seconds: time to search for a mixed precision that passes, per artifact; 0 for none.
+        gate: how good a reduced artifact has to be, where not as good as the defaults of its precision say.
         say: called with a line of text when a stage begins or ends.
 
     Returns:
@@ -101,6 +122,12 @@ def convert(
     targets = names_of(to)
     threads = tuple(threads)
     check_run(seed, threads, timeout_seconds, memory_bytes)
+    precisions = tuple(dict.fromkeys(one_of("precision", name, PRECISIONS) for name in names_of(precision)))
+    if not precisions:
+        raise UsageError("no precision to make", fix=f"name some of: {', '.join(PRECISIONS)}")
+    gate = gate or QualityGate()
+    if not search_seconds >= 0:
+        raise UsageError(f"--search-seconds {search_seconds:g} is no time", fix="give seconds, or 0 for no search")
     if not targets:
         raise UsageError("no format to convert to", fix=f"name some of: {', '.join(FORMATS.names())}, {plan.ALL}")
     request = Request(
@@ -119,6 +146,13 @@ def convert(
         race=race,
         via=via,
         allow=tuple(one_of("kind of operators", kind, FOREIGN) for kind in names_of(allow)),
+        precisions=precisions,
+        io=one_of("type of inputs and outputs", io, IO_TYPES),
+        calibration=str(calibration),
+        preprocess=preprocess,
+        recipe=str(recipe),
+        gate=gate,
+        search_seconds=search_seconds,
         command=command_line(
             "convert",
             str(model),
@@ -137,6 +171,13 @@ def convert(
                 ("race", race),
                 ("via", via),
                 *((f"allow-{kind}", True) for kind in names_of(allow)),
+                ("precision", ",".join(precisions) if precisions != (FP32,) else ""),
+                ("calibration", str(calibration)),
+                ("preprocess", preprocess),
+                ("io", io if io != FLOAT_IO else ""),
+                ("recipe", str(recipe)),
+                ("search-seconds", f"{search_seconds:g}" if search_seconds != Request.search_seconds else ""),
+                *gate_words(gate),
             ],
         ),
     )

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from convert.errors import UsageError
+from convert.spec import QualityGate
 from convert.terminal import (
     Command,
     Talk,
@@ -18,6 +19,8 @@ from convert.terminal import (
     exits,
     memory_of,
     model_options,
+    precision_options,
+    quality_options,
     require_own_validators,
     run_options,
     threads_of,
@@ -38,6 +41,7 @@ Examples:
   python -m convert model.keras --to all --out build/release
   python -m convert weights.pt --architecture net.py:Net --input 'image:float32[batch,3,224,224]' --to onnx
   python -m convert model.pt --to tflite --race --layout nhwc
+  python -m convert model.pt --to tflite,onnx --precision fp32,int8 --calibration train.npz --inputs test.npz
   python -m convert model.pt --inspect"""
 
 
@@ -73,6 +77,8 @@ Examples:
     "--plan", "only_plan", is_flag=True, help="Print the candidates in the order to try them, and run nothing."
 )
 @artifact_options
+@precision_options
+@quality_options
 @model_options
 @run_options
 @click.version_option(package_name="edgeproof", prog_name="edgeproof")
@@ -89,6 +95,17 @@ def main(
     layout: str,
     allow_flex: bool,
     allow_custom: bool,
+    precisions: str,
+    calibration: str,
+    preprocess: str,
+    io: str,
+    recipe: str,
+    search_seconds: float,
+    labels: str,
+    metric: str,
+    min_agreement: float | None,
+    max_accuracy_drop: float | None,
+    min_sqnr_db: float | None,
     architecture: str,
     specs: tuple[str, ...],
     inputs_file: str,
@@ -162,6 +179,13 @@ def main(
                 race=race,
                 via=via,
                 allow=allow,
+                precision=precisions,
+                calibration=calibration,
+                preprocess=preprocess,
+                io=io,
+                recipe=recipe,
+                search_seconds=search_seconds,
+                gate=QualityGate(labels, metric, min_agreement, max_accuracy_drop, min_sqnr_db),
                 say=say,
             )
         from validators.reports import RENDERINGS
@@ -173,9 +197,9 @@ def main(
 def refuse_with_inspect() -> None:
     """Raise UsageError for options that say how to convert beside --inspect, which would ignore them."""
     context = click.get_current_context()
-    for name in ("targets", "out", "seed", "threads", "race", "via", "only_plan", "layout"):
+    for name in ("targets", "out", "seed", "threads", "race", "via", "only_plan", "layout", "precisions", "recipe"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = {"targets": "to", "only_plan": "plan"}.get(name, name)
+            option = {"targets": "to", "only_plan": "plan", "precisions": "precision"}.get(name, name)
             raise UsageError(f"--inspect converts nothing, so --{option} has no meaning", fix="leave one of them out")
 
 

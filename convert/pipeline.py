@@ -3,91 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
-from convert import folder, layout, plan, race
-from convert.errors import EdgeproofError, UsageError
+from convert import folder, layout, plan
+from convert.building import Chosen, Run, Say, build, choose, finish, parallel
+from convert.errors import UsageError
 from convert.formats import FORMATS
-from convert.once import Once
-from convert.plan import Plan, Wish
-from convert.routes import Route, Task, perform
+from convert.plan import Wish
+from convert.quantize import Bench, artifact_name, check_precisions, prepare, quantize
+from convert.recipe import Calibration, write_recipe
 from convert.sources import SOURCES, identify, require_meaning
-from convert.spec import KEEP, Artifact, LoadOptions, ModelFacts, Request, SourceFile
-from convert.toolchains import prepared
-from convert.worker import Workers, limits_of, repeat_command
-from validators.inputs import read_user_file, specs_of
-from validators.prove import (
-    Baseline,
-    Proof,
-    load_source,
-    prove,
-    run_source,
-    time_artifact,
-    time_proven,
-    timing_environment,
-)
-from validators.report import Attempt, Report, Stage, StageRun, TargetReport, assemble
+from convert.spec import FP32, KEEP, Request
+from convert.worker import Workers, limits_of
+from validators.beside import set_beside
+from validators.inputs import USER_FILE, read_user_file, specs_of
+from validators.prove import load_source, timing_environment
+from validators.report import Report, TargetReport, assemble
 from validators.reports import RENDERINGS
 from validators.runtimes import runtime_for
 from validators.verdict import Status
 
 if TYPE_CHECKING:
     import numpy as np
-
-Say = Callable[[str], None]
-
-#: Resident memory one conversion may need; litert-torch peaks at 1.1 GB on the zoo, TFLiteConverter at 2.1.
-CONVERSION_BYTES = 3 << 30
-
-PRECISION = "fp32"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What the stages of one run share."""
-
-    request: Request
-    source: SourceFile
-    options: LoadOptions
-    facts: ModelFacts
-    workers: Workers
-    say: Say
-    begun: Once[tuple[Artifact, StageRun]] = field(default_factory=Once)  # first conversions, by route
-
-    @property
-    def wish(self) -> Wish:
-        """What candidates are sought for."""
-        return Wish(self.source.kind, self.request.allow, self.facts)
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """One candidate's outcome; `proof` is None where it could not convert."""
-
-    attempt: Attempt
-    proof: Proof | None
-
-    @property
-    def passed(self) -> bool:
-        """Whether its artifact is proven."""
-        return self.attempt.status is Status.PASS
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """One target before timing: all candidates that were tried for it."""
-
-    target: str
-    tried: tuple[Tried, ...]
 
 
 def run(request: Request, say: Say) -> Report:
@@ -112,10 +51,15 @@ def run(request: Request, say: Say) -> Report:
         facts, load_stage = load_source(workers, source, options)
         layout.require_image(facts.signature, request.layout)
         current = Run(request, source, options, facts, workers, say)
-        baseline, built = build(current, targets, user)
+        calibration = prepare(current)
+        user, data = evaluation(user, calibration)
+        baseline, built = build(current, targets, user, data)
+        chosen = [choose(current, item, baseline) for item in built]
+        bench = Bench(current, baseline, calibration)
+        made = [(base, quantize(bench, base)) for base in chosen]
         warmed = () if request.race else request.threads[:1]
         workers.retire_all(keep=[timing_environment(runtime_for(target), n) for target in targets for n in warmed])
-        finished = [finish(current, item, baseline) for item in built]
+        finished = [report for base, reduced in made for report in timed(bench, base, reduced)]
         report = assemble(
             command=request.command,
             started=started,
@@ -124,6 +68,7 @@ def run(request: Request, say: Say) -> Report:
             reference=dataclasses.replace(baseline.report, stages=(load_stage, *baseline.report.stages)),
             targets=tuple(place(request, target) for target in finished),
             path=str(request.folder / "report.json"),
+            calibration=calibration,
         )
         folder.write_text(Path(report.path), RENDERINGS["json"].render(report))
     return report
@@ -131,9 +76,11 @@ def run(request: Request, say: Say) -> Report:
 
 def check_request(request: Request, wish: Wish, targets: tuple[str, ...]) -> None:
     """Raise UsageError for what can be told to be impossible before anything is loaded."""
+    check_precisions(request, wish.kind, targets)
     for target in targets:
         plan.require_candidates(wish, target, request.via)
-        keep_source(request, target)
+        for precision in request.precisions:
+            keep_source(request, target, artifact_name(request, target, precision))
     if request.layout != KEEP and not any(FORMATS[target].layouts for target in targets):
         able = ", ".join(form.name for form in FORMATS if form.layouts)
         raise UsageError(
@@ -144,9 +91,8 @@ def check_request(request: Request, wish: Wish, targets: tuple[str, ...]) -> Non
         raise UsageError("--race needs latencies, and no number of threads to time at is given", fix="add --threads 1")
 
 
-def keep_source(request: Request, target: str) -> None:
-    """Raise UsageError where the artifact of a format would take the place of the model it is made from."""
-    name = f"{request.name}{FORMATS[target].suffix}"
+def keep_source(request: Request, target: str, name: str) -> None:
+    """Raise UsageError where an artifact of that name would take the place of the model it is made from."""
     if name in (folder.STAGES, folder.UNPROVEN):
         raise UsageError(
             f"the {target} artifact would be called {name}, as a folder of every run is", fix="rename the model"
@@ -169,165 +115,24 @@ def warm(workers: Workers, request: Request, wish: Wish, targets: tuple[str, ...
         workers.warm(plan.require_candidates(wish, target, request.via)[0].routes[0].environment)
 
 
-def parallel(count: int) -> int:
-    """Say how many of `count` targets to build side by side: as many as cores and free memory allow."""
-    free = int(psutil.virtual_memory().available) // CONVERSION_BYTES
-    return max(1, min(count, os.cpu_count() or 1, free))
+def evaluation(
+    user: dict[str, np.ndarray] | None, calibration: Calibration | None
+) -> tuple[dict[str, np.ndarray] | None, str]:
+    """Give the real inputs to judge on and whose they are: the user's, else rows held out of the calibration data."""
+    if user is None and calibration is not None and calibration.held_out:
+        return read_user_file(Path(calibration.held_out)), f"rows held out of {calibration.origin}"
+    return user, USER_FILE
 
 
-def build(
-    current: Run, targets: tuple[str, ...], user: Mapping[str, np.ndarray] | None
-) -> tuple[Baseline, list[Built]]:
-    """Run the source and build every target, side by side; each target's candidates one after another."""
-    with ThreadPoolExecutor(parallel(len(targets)) + 1) as threads:
-        try:
-            baseline = threads.submit(
-                run_source,
-                current.workers,
-                current.source,
-                current.options,
-                current.facts.signature,
-                seed=current.request.seed,
-                user=user,
-            )
-            pending = [threads.submit(build_target, current, target, baseline) for target in targets]
-            return baseline.result(), [future.result() for future in pending]
-        except BaseException:
-            # Stop the processes first: the threads wait for them.
-            current.workers.close()
-            threads.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def build_target(current: Run, target: str, baseline: Future[Baseline]) -> Built:
-    """Try the candidates for one format in order until one passes, or all of them in a race."""
-    tried: list[Tried] = []
-    # Both will be needed; their engines start while the converter works.
-    current.workers.warm(runtime_for(target).environment)
-    for threads in () if current.request.race else current.request.threads[:1]:
-        current.workers.warm(timing_environment(runtime_for(target), threads))
-    for candidate in plan.require_candidates(current.wish, target, current.request.via):
-        current.say(f"{target}: converting with {candidate.name}")
-        outcome = try_candidate(current, candidate, target, baseline)
-        attempt = outcome.attempt
-        current.workers.require_open()
-        tried.append(outcome)
-        current.say(f"{target}: {candidate.name}: {attempt.status.value}, {attempt.reason.splitlines()[0]}")
-        if outcome.passed and not current.request.race:
-            break
-        # A verdict that could not be given for the source's own sake (its outputs do not vary, it fails itself) will
-        # not be given for another candidate's artifact either.
-        if outcome.proof is not None and outcome.proof.undecidable:
-            break
-    return Built(target, tuple(tried))
-
-
-def try_candidate(current: Run, candidate: Plan, target: str, baseline: Future[Baseline]) -> Tried:
-    """Convert along one candidate's routes and prove the result; whatever fails becomes the attempt's reason."""
-    label = f"{target}-{candidate.name}"
-    stages: list[StageRun] = []
-    try:
-        artifact = convert(current, candidate, label, stages)
-    except EdgeproofError as error:
-        failed = Attempt(candidate.name, candidate.title, Stage.CONVERT, error.message, error.fix, stages=tuple(stages))
-        return Tried(failed, None)
-    proof = prove(current.workers, baseline.result(), artifact, label, allow=current.request.allow)
-    judged = proof.attempt(candidate.name, candidate.title, artifact)
-    return Tried(dataclasses.replace(judged, stages=(*stages, *judged.stages)), proof)
-
-
-def convert(current: Run, candidate: Plan, label: str, stages: list[StageRun]) -> Artifact:
-    """Run the routes of a candidate one after another; raises EdgeproofError where one fails.
-
-    What a first route made, or how it failed, serves every candidate that begins with it.
-    """
-    first, *rest = candidate.routes
-    made, stage = current.begun.once(
-        first.name, lambda: convert_step(current, first, f"convert-{first.gives}-{first.name}", None)
-    )
-    stages.append(stage)
-    for step, route in enumerate(rest, 2):
-        done, stage = convert_step(current, route, f"convert-{label}-{step}", made)
-        stages.append(stage)
-        made = dataclasses.replace(done, notes=(*made.notes, *done.notes), rescues=(*made.rescues, *done.rescues))
-    return made
-
-
-def convert_step(current: Run, route: Route, stage: str, made: Artifact | None) -> tuple[Artifact, StageRun]:
-    """Run one route, on the source or on what an earlier route `made`; raises EdgeproofError where it fails."""
-    home = current.workers.folder / stage
-    if home.exists():
-        shutil.rmtree(home)  # what an earlier run left must not be taken for this one's
-    if route.toolchain:
-        prepared(route.toolchain, current.workers, current.say, f"prepare-{stage}")
-    task = Task(
-        route=route.name,
-        module=route.convert.__module__,
-        source=current.source,
-        options=current.options,
-        signature=made.signature if made else current.facts.signature,
-        out=str(home / f"{current.request.name}{FORMATS[route.gives].suffix}"),
-        made=made.path if made else "",
-        layout=current.request.layout if FORMATS[route.gives].layouts else KEEP,
-        allow=current.request.allow,
-    )
-    try:
-        done = current.workers.run(stage, perform, task, route.environment)
-    except EdgeproofError as error:
-        error.fix = error.fix or f"repeat it with: {repeat_command(current.workers.folder / f'{stage}.json')}"
-        raise
-    return done.value, StageRun(stage, done.seconds, done.command)
-
-
-def finish(current: Run, built: Built, baseline: Baseline) -> TargetReport:
-    """Time what was built for a target and choose what to keep: the fastest in a race, else the one that passed."""
-    tried = list(built.tried)
-    if current.request.race:
-        for index in race.contenders([item.attempt for item in tried]):
-            tried[index] = timed_in_race(current, tried[index], baseline)
-        kept = race.winner([item.attempt for item in tried])
-    else:
-        kept = None
-    attempts = tuple(item.attempt for item in tried)
-    kept = best(attempts) if kept is None else kept
-    if kept is None:
-        reason = f"no candidate could convert: {attempts[0].reason}"
-        return TargetReport(built.target, PRECISION, Status.FAIL, reason, None, attempts)
-    attempt, proof = attempts[kept], tried[kept].proof
-    report = TargetReport(built.target, PRECISION, attempt.status, attempt.reason, attempt.artifact, attempts, kept)
-    if proof is None or attempt.status is not Status.PASS:
-        return dataclasses.replace(report, latency_reason="not proven")
-    measured = () if attempt.latency is None else (attempt.latency,)
-    return time_proven(
-        current.workers, baseline, report, proof, current.request.threads[len(measured) :], current.say, measured
-    )
-
-
-def timed_in_race(current: Run, tried: Tried, baseline: Baseline) -> Tried:
-    """Time one candidate's proven artifact; one that cannot be timed is out of the race and says why."""
-    attempt, proof = tried.attempt, tried.proof
-    if proof is None or attempt.artifact is None:
-        return tried
-    current.say(f"{attempt.artifact.format}: timing {attempt.plan}")
-    label = f"{attempt.artifact.format}-{attempt.plan}"
-    try:
-        latency, stage = time_artifact(
-            current.workers, baseline, attempt.artifact, proof, current.request.threads[0], label
-        )
-    except EdgeproofError as error:
-        return dataclasses.replace(tried, attempt=dataclasses.replace(attempt, unraced=error.message))
-    return dataclasses.replace(
-        tried, attempt=dataclasses.replace(attempt, latency=latency, stages=(*attempt.stages, stage))
-    )
-
-
-def best(attempts: tuple[Attempt, ...]) -> int | None:
-    """Choose the attempt to keep: the one that passed, else one that could not be judged, else one that failed."""
-    for status in (Status.PASS, Status.NOT_RUN, Status.FAIL):
-        for index, attempt in enumerate(attempts):
-            if attempt.artifact is not None and attempt.status is status:
-                return index
-    return None
+def timed(bench: Bench, base: Chosen, reduced: list[Chosen]) -> list[TargetReport]:
+    """Time what was made of one target, and say what each reduced precision gains over the float artifact."""
+    run, baseline = bench.run, bench.baseline
+    asked = FP32 in run.request.precisions
+    if not asked and not any(item.report.status is Status.PASS for item in reduced):
+        return [finish(run, item, baseline) for item in reduced]
+    full = finish(run, base, baseline)
+    found = [set_beside(finish(run, item, baseline), full) for item in reduced]
+    return [full, *found] if asked else found
 
 
 def place(request: Request, target: TargetReport) -> TargetReport:
@@ -339,4 +144,10 @@ def place(request: Request, target: TargetReport) -> TargetReport:
     home = request.folder if proven else request.folder / folder.UNPROVEN
     path = folder.place(Path(artifact.path), home, map(Path, artifact.companions))
     companions = tuple(str(home / Path(companion).name) for companion in artifact.companions)
-    return dataclasses.replace(target, artifact=dataclasses.replace(artifact, path=str(path), companions=companions))
+    placed = dataclasses.replace(target, artifact=dataclasses.replace(artifact, path=str(path), companions=companions))
+    recipe = target.attempts[target.kept].recipe
+    if recipe is None or not proven:
+        return placed
+    recipe_path = path.with_name(f"{path.name}.recipe.json")
+    write_recipe(recipe_path, recipe)
+    return dataclasses.replace(placed, recipe_path=str(recipe_path))

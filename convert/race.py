@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from validators.latency import Measurement
+from validators.latency import overlap
 from validators.report import Attempt
 from validators.verdict import Status
 
@@ -27,18 +27,6 @@ def winner(attempts: Sequence[Attempt]) -> int | None:
     _, first = min(steady, key=lambda item: item[1].median_seconds or 0.0)
     tied = [index for index, latency in steady if overlap(first, latency)]
     return min(tied, key=lambda index: (len(attempts[index].fixed), _size(attempts[index]), index))
-
-
-def overlap(one: Measurement, other: Measurement) -> bool:
-    """Whether the middle halves of two measurements' timings overlap, so that neither is called the faster."""
-    lows, highs = zip(_half(one), _half(other), strict=True)
-    return bool(max(lows) <= min(highs))
-
-
-def _half(measured: Measurement) -> tuple[float, float]:
-    """Give the ends of the middle half: the median with half the interquartile range on either side of it."""
-    median, spread = measured.median_seconds or 0.0, measured.spread or 0.0
-    return median * (1 - spread / 2), median * (1 + spread / 2)
 
 
 def _size(attempt: Attempt) -> int:

@@ -347,6 +347,17 @@ def command_line(program: str, subject: str, options: Iterable[tuple[str, str | 
     return shlex.join(words)
 
 
+def gate_words(gate: QualityGate) -> tuple[tuple[str, str], ...]:
+    """Give the options that state a gate, for `command_line`."""
+    numbers = (
+        ("min-agreement", gate.min_agreement),
+        ("max-accuracy-drop", gate.max_accuracy_drop),
+        ("min-sqnr-db", gate.min_sqnr_db),
+    )
+    stated = tuple((name, f"{number:g}") for name, number in numbers if number is not None)
+    return (("labels", gate.labels), ("metric", gate.metric), *stated)
+
+
 def sha256_of(path: Path) -> str:
     """Hash a file's bytes."""
     digest = hashlib.sha256()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from convert.errors import EdgeproofError, UsageError
-from convert.spec import CUSTOM, FLEX, KEEP, LAYOUTS
+from convert.spec import CUSTOM, FLEX, FLOAT_IO, FP32, IO_TYPES, KEEP, LAYOUTS, PRECISIONS
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -207,6 +207,80 @@ def artifact_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--allow-custom", is_flag=True, help="Accept custom operators and ONNX domains, which apps must bring."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def precision_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say how artifacts are quantized."""
+    options = (
+        click.option(
+            "--precision",
+            "precisions",
+            default=FP32,
+            show_default=True,
+            metavar="P[,P]",
+            help=f"Precisions to make: {', '.join(PRECISIONS)}.",
+        ),
+        click.option(
+            "--calibration",
+            default="",
+            metavar="DATA",
+            help="Real inputs that int8 takes its ranges from: an .npz, an .npy, a folder of arrays or images, a CSV "
+            "or Parquet table of token ids, or package.module:callable; 'random' to try it out.",
+        ),
+        click.option(
+            "--preprocess",
+            default="",
+            metavar="KEY=VALUE[,...]",
+            help="How images become inputs: size=224x224,scale=1/255,mean=0.5:0.5:0.5,std=0.5:0.5:0.5,layout=nchw.",
+        ),
+        click.option(
+            "--io",
+            default=FLOAT_IO,
+            show_default=True,
+            metavar="|".join(IO_TYPES),
+            help="What int8 artifacts take and give.",
+        ),
+        click.option("--recipe", default="", metavar="FILE", help="Quantize as this recipe of an earlier run says."),
+        click.option(
+            "--search-seconds",
+            default=600.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="Time to search for a mixed precision that passes, per artifact; 0 for none.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def quality_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say how good a reduced artifact has to be."""
+    share = click.FloatRange(0, 1)
+    options = (
+        click.option("--labels", default="", metavar="FILE", help="The right answers to the rows of --inputs."),
+        click.option(
+            "--metric",
+            default="",
+            metavar="PLACE:CALLABLE",
+            help="What scores outputs against the labels, greater being better.  [default: top-1 accuracy]",
+        ),
+        click.option(
+            "--min-agreement", type=share, metavar="SHARE", help="Least share of equal top answers on real inputs."
+        ),
+        click.option(
+            "--max-accuracy-drop",
+            type=share,
+            metavar="SHARE",
+            help="Share of the metric that may be lost, as 0.01.",
+        ),
+        click.option(
+            "--min-sqnr-db", type=float, metavar="DB", help="Least signal to quantization noise of an output."
         ),
     )
     for option in reversed(options):

@@ -9,20 +9,23 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from convert import folder
-from convert.errors import UnknownName
+from convert.errors import UnknownName, UsageError
 from convert.formats import recognise
 from convert.layout import require_image
 from convert.sources import identify
 from convert.spec import (
     FOREIGN,
+    FP32,
     KEEP,
     LAYOUTS,
     Artifact,
     LoadOptions,
+    QualityGate,
     Signature,
     check_run,
     command_line,
     fingerprint,
+    gate_words,
     sizes_from,
     specs_from,
 )
@@ -56,6 +59,8 @@ def validate(
     fix: Iterable[str] = (),
     layout: str = KEEP,
     allow: Iterable[str] = (),
+    base: str | os.PathLike[str] = "",
+    gate: QualityGate | None = None,
     say: Say = lambda _: None,
 ) -> Report:
     """Judge an artifact against the model it was made from, by the rules `convert` judges its own by.
@@ -66,6 +71,9 @@ def validate(
         out: folder for the report; default `<artifact name>-proof` beside the artifact.
         match: how tensors correspond: by `names`, or by `position` where the artifact's are named otherwise.
         architecture, input, inputs, trust: what the reference needs to be loaded; see `convert.convert`.
+        base: path of the float artifact that a quantized one was made of; without it the artifact is held against
+            itself in float arithmetic, which shows no fault of its weights and scales.
+        gate: how good a quantized artifact has to be; see `convert.convert`.
         layout: of the artifact's image inputs, where it is not the reference's and the file does not say so.
         threads, seed, timeout_seconds, memory_bytes, signature, fix, allow, say: as in `convert.convert`.
 
@@ -89,6 +97,8 @@ def validate(
                 raise UnknownName.among(noun, name, known)
     path = Path(artifact)
     form = recognise(path)
+    if base and (found := recognise(Path(base))).name != form.name:
+        raise UsageError(f"--base {base} is {found.title}, and {path} is {form.title}", fix="give one of its format")
     runtime = runtime_for(form.name)
     source = identify(Path(reference))
     specs = (input,) if isinstance(input, str) else tuple(input)
@@ -101,7 +111,7 @@ def validate(
     made = Artifact(
         str(path),
         form.name,
-        "fp32",
+        "",  # what the file's own numbers say
         Signature((), ()),
         *fingerprint(path, companions),
         companions=tuple(map(str, companions)),
@@ -114,7 +124,18 @@ def validate(
         baseline = run_source(workers, source, options, facts.signature, seed=seed, user=user)
         say(f"running {path} with {runtime.title}")
         require_image(facts.signature, layout)
-        proof = prove(workers, baseline, made, form.name, match=match, allow=allow, layout=layout)
+        proof = prove(
+            workers,
+            baseline,
+            made,
+            form.name,
+            match=match,
+            allow=allow,
+            layout=layout,
+            base=str(base),
+            gate=gate,
+        )
+        made = dataclasses.replace(made, precision=proof.facts.precision if proof.facts else FP32)
         workers.retire_all()
         attempt = proof.attempt("given", "made elsewhere", made)
         target = TargetReport(form.name, made.precision, attempt.status, attempt.reason, made, (attempt,), 0)
@@ -140,6 +161,8 @@ def validate(
                     *(("fix", size) for size in fix),
                     ("layout", layout if layout != KEEP else ""),
                     *((f"allow-{kind}", True) for kind in allow),
+                    ("base", str(base)),
+                    *gate_words(gate or QualityGate()),
                 ],
             ),
             started=started,

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from convert.spec import QualityGate
 from convert.terminal import (
     Command,
     Talk,
@@ -15,6 +16,7 @@ from convert.terminal import (
     exits,
     memory_of,
     model_options,
+    quality_options,
     run_options,
     threads_of,
 )
@@ -25,7 +27,8 @@ loaded; 130 or 143 interrupted.
 \b
 Examples:
   python -m validators build/digits/digits.tflite --reference samples/digits.pt
-  python -m validators theirs.onnx --reference model.keras --match position"""
+  python -m validators theirs.onnx --reference model.keras --match position
+  python -m validators app.int8.tflite --reference model.pt --base app.tflite --inputs test.npz --labels answers.npy"""
 
 
 @click.command(
@@ -41,7 +44,11 @@ Examples:
     help="How tensors correspond: by name, or by position where the artifact's are named otherwise.",
 )
 @click.option("--out", default="", metavar="DIR", help="Folder for the report.  [default: ARTIFACT-proof, beside it]")
+@click.option(
+    "--base", default="", metavar="FLOAT", help="The float artifact that ARTIFACT was quantized from, for a full proof."
+)
 @artifact_options
+@quality_options
 @model_options
 @run_options
 @click.version_option(package_name="edgeproof", prog_name="edgeproof")
@@ -51,9 +58,15 @@ def main(
     match: str,
     *,
     out: str,
+    base: str,
     layout: str,
     allow_flex: bool,
     allow_custom: bool,
+    labels: str,
+    metric: str,
+    min_agreement: float | None,
+    max_accuracy_drop: float | None,
+    min_sqnr_db: float | None,
     architecture: str,
     specs: tuple[str, ...],
     inputs_file: str,
@@ -94,6 +107,8 @@ def main(
                 fix=fixed,
                 layout=layout,
                 allow=allowed(flex=allow_flex, custom=allow_custom),
+                base=base,
+                gate=QualityGate(labels, metric, min_agreement, max_accuracy_drop, min_sqnr_db),
                 say=say,
             )
         deliver(RENDERINGS["json" if as_json else "terminal"].render(report))

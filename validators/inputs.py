@@ -25,6 +25,7 @@ KINDS = {"normal": 8, "uniform": 8, "smooth": 6, "sparse": 4, "small": 2, "large
 #: Kinds that real inputs resemble, which quality is judged on where the user gave none.
 NATURAL = ("normal", "uniform", "smooth", "sparse")
 GENERATED = "generated inputs"
+USER_FILE = "the inputs file"
 
 #: Sizes of a free batch beside 1.
 BATCH_SIZES = (2, 3, 5)
@@ -130,7 +131,7 @@ def probes(signature: Signature, cases: list[Case]) -> list[tuple[str, Case]]:
 
 
 def collect(
-    signature: Signature, seed: int, user: Mapping[str, np.ndarray] | None, path: Path, data: str = "the inputs file"
+    signature: Signature, seed: int, user: Mapping[str, np.ndarray] | None, path: Path, data: str = USER_FILE
 ) -> CaseSet:
     """Make all cases of a run and write them to `path`, an `.npz` with keys <case>/<input>; `data` names the user's.
 

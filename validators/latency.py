@@ -162,3 +162,15 @@ def instability(samples: Sequence[float]) -> str:
     if (high - low) / median > SPREAD_LIMIT:
         return f"not stable: the middle half spreads over {(high - low) / median:.0%} of the median"
     return ""
+
+
+def overlap(one: Measurement, other: Measurement) -> bool:
+    """Whether the middle halves of two measurements' timings overlap, so that neither is called the faster."""
+    lows, highs = zip(_half(one), _half(other), strict=True)
+    return bool(max(lows) <= min(highs))
+
+
+def _half(measured: Measurement) -> tuple[float, float]:
+    """Give the ends of the middle half: the median with half the interquartile range on either side of it."""
+    median, spread = measured.median_seconds or 0.0, measured.spread or 0.0
+    return median * (1 - spread / 2), median * (1 + spread / 2)

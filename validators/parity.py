@@ -1,17 +1,20 @@
 """Does an artifact compute what its source computes? Judged against the source's own rounding where it is known.
 
-The ratio: R = rmse(artifact, oracle) / rmse(reference, oracle), where the oracle is the source in float64 and the
-reference is the source at its own precision. A right export rounds about as much as its source does, whatever the
-network's condition; a wrong one errs thousands of times more. See `tolerance.py` for the bounds and their reasons.
+The ratio: R = rmse(artifact, oracle) / rmse(ideal, oracle), where the oracle is the source in float64 and the ideal
+is what the artifact's precision allows: for fp32 the source at its own precision, for a reduced precision a simulation
+with the artifact's own scales (see `ideals`). A right export errs about as much as its ideal does, whatever the
+network's condition; a wrong one errs up to thousands of times more. See `tolerance.py` for the bounds and why.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from convert.spec import FP32
 from validators import tolerance
 from validators.inputs import CaseSet
 from validators.runtimes import REPEAT, Outputs
@@ -36,9 +39,16 @@ class Reference:
 
 
 def judge(
-    reference: Reference, artifact: Outputs, cases: CaseSet, binding: Binding, precision: str = "fp32"
+    reference: Reference,
+    artifact: Outputs,
+    cases: CaseSet,
+    binding: Binding,
+    precision: str = FP32,
+    ideal: Outputs | None = None,
 ) -> Verdict:
     """Compare an artifact's outputs with its source's, over every case both could run.
+
+    A reduced precision is judged against its `ideal`'s outputs, which have the artifact's names.
 
     All that could make agreement meaningless comes first: cases that did not run, answers that vary between runs,
     dtypes and shapes that differ, NaN and infinity in other places, outputs that do not vary with the input.
@@ -49,9 +59,14 @@ def judge(
     findings = list(_ran(reference, artifact, usable, _remedy(binding)))
     if any(finding.status is not Status.PASS for finding in findings):
         return Verdict.of(findings)
+    if ideal is not None and any(label in usable for label, _ in ideal.failures):
+        label, why = next((label, why) for label, why in ideal.failures if label in usable)
+        return Verdict.of([Finding("ideal", Status.NOT_RUN, f"the ideal to judge by fails on case {label}: {why}")])
     oracle = reference.oracle.path if reference.oracle else None
-    with np.load(reference.native.path) as native, np.load(artifact.path) as actual:
-        wide: Stored = np.load(oracle) if oracle else native
+    with contextlib.ExitStack() as files:
+        native, actual = (files.enter_context(np.load(path)) for path in (reference.native.path, artifact.path))
+        wide: Stored = files.enter_context(np.load(oracle)) if oracle else native
+        simulated: Stored | None = files.enter_context(np.load(ideal.path)) if ideal is not None else None
         findings += _deterministic(native, actual, binding)
         broken = list(_shapes(native, actual, binding, usable))
         findings += broken
@@ -62,7 +77,7 @@ def judge(
             return Verdict.of([*findings, Finding("cases", Status.NOT_RUN, few)])
         findings += _influence(native, actual, cases, binding, usable)
         outputs = [
-            _output(expected, found, native, actual, wide if oracle else None, usable, precision)
+            _output(_Sides(expected, found, native, actual, wide if oracle else None, simulated), usable, precision)
             for expected, found in binding.outputs
         ]
         findings += [
@@ -76,9 +91,9 @@ def judge(
             if o.set_aside
         ]
         findings += _vacuity(outputs, native, wide, usable)
-        if oracle:
-            wide.close()  # type: ignore[attr-defined]
     basis = "R against float64" if oracle else f"tolerance, because {reference.oracle_reason}"
+    if ideal is not None:
+        basis = f"R against {'float64' if oracle else 'the source'}, over an ideal {precision} simulation"
     return Verdict.of(findings, outputs, passed=f"{len(usable)} cases, judged by {basis}")
 
 
@@ -236,6 +251,7 @@ class _Sums:
     elements: int = 0
     error: float = 0.0  # of squares, artifact minus basis
     noise: float = 0.0  # of squares, reference minus basis
+    allowed: float = 0.0  # of squares, ideal minus basis; the reference is the ideal of fp32
     signal: float = 0.0  # of squares of the basis
     actual: float = 0.0  # of squares of the artifact
     product: float = 0.0
@@ -244,56 +260,65 @@ class _Sums:
     worst: Worst | None = None
     rows: int = 0
     rows_agreed: int = 0
-    cases: list[tuple[str, float, float, float, int]] = field(default_factory=list)  # error, noise, signal, elements
+    cases: list[tuple[str, float, float, float, int]] = field(default_factory=list)  # error, allowed, signal, elements
 
     def worst_case(self) -> tuple[float, str]:
-        """Give the largest error of a case over what its source errs there, or over the floor, and the case.
+        """Give the largest error of a case over what its ideal errs there, or over the floor, and the case.
 
         A case whose reference is all zeros has no scale of its own and gets that of all cases.
         """
         mean_signal = self.signal / max(self.elements, 1)
         worst = (0.0, "")
-        for case, error, noise, signal, count in self.cases:
+        for case, error, allowed, signal, count in self.cases:
             scale = tolerance.FLOOR**2 * (signal or mean_signal * count)
-            basis = max(noise, scale)
+            basis = max(allowed, scale)
             worst = max(worst, (math.sqrt(error / basis) if basis else (math.inf if error else 0.0), case))
         return worst
 
 
-def _output(
-    expected: str,
-    found: str,
-    native: Stored,
-    actual: Stored,
-    wide: Stored | None,
-    usable: tuple[str, ...],
-    precision: str,
-) -> OutputParity:
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """The arrays that one output is judged by: its name in the source and in the artifact, and what each answered."""
+
+    expected: str
+    found: str
+    native: Stored
+    actual: Stored
+    wide: Stored | None
+    ideal: Stored | None
+
+
+def _output(sides: _Sides, usable: tuple[str, ...], precision: str) -> OutputParity:
     """Measure one output over all cases and judge it."""
-    if native[f"{usable[0]}/{expected}"].dtype.kind != "f":
-        return _exact(expected, found, native, actual, wide, usable)
-    if wide is not None and not all(_covers(wide[f"{c}/{expected}"], native[f"{c}/{expected}"]) for c in usable):
+    name, native, wide = sides.expected, sides.native, sides.wide
+    if native[f"{usable[0]}/{name}"].dtype.kind != "f":
+        return _exact(sides, usable, precision)
+    if wide is not None and not all(_covers(wide[f"{c}/{name}"], native[f"{c}/{name}"]) for c in usable):
         wide = None  # float64 cannot judge what it could not compute
+    basis = native if wide is None else wide
     sums, aside = _Sums(), _Sums()
-    chaotic = () if wide is None else _chaotic(expected, native, wide, usable)
+    chaotic = () if wide is None else _chaotic(name, native, wide, usable)
     for case in usable:
-        key = f"{case}/{expected}"
+        key = f"{case}/{name}"
+        allowed = None if sides.ideal is None else sides.ideal[f"{case}/{sides.found}"]
         into = aside if case in chaotic else sums
-        _add(into, case, (native if wide is None else wide)[key], native[key], actual[f"{case}/{found}"])
+        _add(into, case, basis[key], native[key], sides.actual[f"{case}/{sides.found}"], allowed)
     if not sums.elements:
         reason = "no element is finite, so there is nothing to compare"
-        return OutputParity(expected, Status.NOT_RUN, reason, "none", 0)
+        return OutputParity(name, Status.NOT_RUN, reason, "none", 0)
     rmse, rms = (math.sqrt(total / max(sums.elements, 1)) for total in (sums.error, sums.signal))
     noise = math.sqrt(sums.noise / max(sums.elements, 1)) if wide is not None else None
+    judged_by = None if wide is None and sides.ideal is None else math.sqrt(sums.allowed / max(sums.elements, 1))
     scaled = sums.max_abs / sums.largest if sums.largest else (0.0 if sums.max_abs == 0 else math.inf)
     status, reason, ratio, bound = _verdict(
-        rmse, rms, noise, scaled, max(sums.worst_case(), aside.worst_case()), precision
+        rmse, rms, judged_by, scaled, max(sums.worst_case(), aside.worst_case()), precision
     )
+    tolerated = f"scaled_max_{precision}" if sides.ideal is None else "the source itself"
     return OutputParity(
-        name=expected,
+        name=name,
         status=status,
         reason=reason,
-        basis=ORACLE if wide is not None else f"scaled_max_{precision}",
+        basis=ORACLE if wide is not None else tolerated,
         elements=sums.elements,
         ratio=ratio,
         bound=bound,
@@ -302,6 +327,7 @@ def _output(
         rmse=rmse,
         reference_rms=rms,
         reference_noise_rmse=noise,
+        ideal_rmse=None if sides.ideal is None else judged_by,
         sqnr_db=10 * math.log10(sums.signal / sums.error) if sums.error and sums.signal else None,
         cosine=sums.product / math.sqrt(sums.signal * sums.actual) if sums.signal and sums.actual else None,
         top1_agreement=sums.rows_agreed / sums.rows if sums.rows else None,
@@ -334,7 +360,9 @@ def _covers(oracle: np.ndarray, native: np.ndarray) -> bool:
     return bool((np.isfinite(oracle) | ~np.isfinite(native)).all())
 
 
-def _add(sums: _Sums, case: str, basis: np.ndarray, native: np.ndarray, actual: np.ndarray) -> None:
+def _add(
+    sums: _Sums, case: str, basis: np.ndarray, native: np.ndarray, actual: np.ndarray, ideal: np.ndarray | None
+) -> None:
     """Add one case to the sums; elements that are not finite were compared by place already."""
     import numpy as np
 
@@ -345,9 +373,13 @@ def _add(sums: _Sums, case: str, basis: np.ndarray, native: np.ndarray, actual: 
     if not count:
         return
     square, noise, signal = (float(np.square(values).sum()) for values in (error, ref - want, want))
+    allowed = noise
+    if ideal is not None:
+        allowed = float(np.square(np.where(finite, ideal, 0).astype(np.float64) - want).sum())
     sums.elements += count
     sums.error += square
     sums.noise += noise
+    sums.allowed += allowed
     sums.signal += signal
     sums.actual += float(np.square(have).sum())
     sums.product += float((want * have).sum())
@@ -360,43 +392,49 @@ def _add(sums: _Sums, case: str, basis: np.ndarray, native: np.ndarray, actual: 
     if want.ndim > 1 and want.shape[-1] > 1:
         sums.rows += int(np.prod(want.shape[:-1]))
         sums.rows_agreed += int((want.argmax(-1) == have.argmax(-1)).sum())
-    sums.cases.append((case, square, noise, signal, count))
+    sums.cases.append((case, square, allowed, signal, count))
 
 
 def _verdict(
-    rmse: float, rms: float, noise: float | None, scaled: float, worst_case: tuple[float, str], precision: str
+    rmse: float, rms: float, allowed: float | None, scaled: float, worst_case: tuple[float, str], precision: str
 ) -> tuple[Status, str, float | None, float]:
     """Judge the measured errors: status, reason, R and the bound it was held against."""
-    if noise is None:
+    if allowed is None:
         bound = tolerance.SCALED_MAX[precision]
         passed = scaled <= bound
         words = f"largest error {scaled:.2g} of the largest magnitude, bound {bound:g}"
         return (Status.PASS if passed else Status.FAIL), words, None, bound
     bound = tolerance.RATIO_BOUNDS[precision]
-    ratio = rmse / noise if noise else (0.0 if rmse == 0 else None)
+    ratio = rmse / allowed if allowed else (0.0 if rmse == 0 else None)
     case_ratio, case = worst_case
+    peer = "its source does" if precision == FP32 else f"an ideal {precision} does"
+    fault = "" if precision == FP32 else "conversion fault: "
     if case_ratio > bound * tolerance.CASE_FACTOR:
-        return Status.FAIL, f"on case {case} it errs {case_ratio:.4g} times what its source does", ratio, bound
+        return Status.FAIL, f"{fault}on case {case} it errs {case_ratio:.4g} times what {peer}", ratio, bound
     if rmse <= tolerance.FLOOR * rms:
         return Status.PASS, f"error {rmse:.2g} is below {tolerance.FLOOR:g} of the output's rms", ratio, bound
     if ratio is not None and ratio <= bound:
-        return Status.PASS, f"errs {ratio:.3g} times what its source does, bound {bound:g}", ratio, bound
-    told = "without the source rounding at all" if ratio is None else f"{ratio:.4g} times what its source does"
-    return Status.FAIL, f"errs {told}, bound {bound:g}", ratio, bound
+        return Status.PASS, f"errs {ratio:.3g} times what {peer}, bound {bound:g}", ratio, bound
+    told = "where that does not err at all" if ratio is None else f"{ratio:.4g} times what {peer}"
+    return Status.FAIL, f"{fault}errs {told}, bound {bound:g}", ratio, bound
 
 
-def _exact(
-    expected: str, found: str, native: Stored, actual: Stored, wide: Stored | None, usable: tuple[str, ...]
-) -> OutputParity:
-    """Compare integers and booleans: equal, but where the source's own precisions already disagree."""
+def _exact(sides: _Sides, usable: tuple[str, ...], precision: str) -> OutputParity:
+    """Compare integers and booleans: equal, but where the source's own precisions already disagree.
+
+    A reduced artifact may also answer as its ideal does: what the loss of precision decides is no fault.
+    """
     import numpy as np
 
     elements = differ = 0
     worst = None
     max_abs = 0.0
     for case in usable:
-        want, have = native[f"{case}/{expected}"], actual[f"{case}/{found}"]
-        settled = np.ones(want.shape, bool) if wide is None else want == wide[f"{case}/{expected}"]
+        key = f"{case}/{sides.expected}"
+        want, have = sides.native[key], sides.actual[f"{case}/{sides.found}"]
+        settled = np.ones(want.shape, bool) if sides.wide is None else want == sides.wide[key]
+        if sides.ideal is not None:
+            settled &= have != sides.ideal[f"{case}/{sides.found}"]
         wrong = (want != have) & settled
         elements += want.size
         differ += int(wrong.sum())
@@ -406,9 +444,10 @@ def _exact(
             if float(gap[at]) > max_abs or worst is None:
                 max_abs = float(gap[at])
                 worst = Worst(case, at, float(want[at]), float(have[at]))
-    status = Status.FAIL if differ else Status.PASS
+    tolerated = tolerance.EXACT_SHARE.get(precision, 0.0)
+    status = Status.FAIL if differ > tolerated * elements else Status.PASS
     reason = f"{differ} of {elements} integers differ" if differ else f"all {elements} integers are equal"
-    return OutputParity(expected, status, reason, "equality", elements, max_abs=max_abs, worst=worst)
+    return OutputParity(sides.expected, status, reason, "equality", elements, max_abs=max_abs, worst=worst)
 
 
 def _same(first: np.ndarray | None, second: np.ndarray | None) -> bool:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convert.errors import EdgeproofError, LoadError
 from convert.formats import Facts
 from convert.layout import stated
 from convert.sources import SOURCES, Loading, describe
-from convert.spec import BATCH, KEEP, Artifact, LoadOptions, ModelFacts, Signature, SourceFile
+from convert.spec import BATCH, FP32, KEEP, Artifact, LoadOptions, ModelFacts, QualityGate, Signature, SourceFile
 from convert.worker import Environment, Workers
 from validators import parity, structure
-from validators.inputs import CaseSet, collect
+from validators.ideals import IDEALS, Building, build
+from validators.inputs import USER_FILE, CaseSet, collect
 from validators.latency import Measurement, Timing, measure
+from validators.quality import Quality, assess
 from validators.report import Attempt, ReferenceReport, Stage, StageRun, TargetReport
-from validators.runtimes import Execution, Outputs, Runtime, Subject, execute, reference_for, runtime_for
+from validators.runtimes import RUNTIMES, Execution, Outputs, Runtime, Subject, execute, reference_for, runtime_for
 from validators.structure import BY_NAME, Binding, Inspection, inspect
 from validators.verdict import Status, Verdict
 
@@ -49,24 +52,28 @@ class Proof:
     runtime: Runtime
     stages: tuple[StageRun, ...]
     undecidable: bool = False
+    quality: Quality | None = None  # of a reduced precision
 
     def attempt(self, plan: str, title: str, artifact: Artifact) -> Attempt:
         """Describe the judged artifact as the attempt of one candidate."""
-        structural = self.structure.status is Status.PASS
-        passed = structural and self.parity.status is Status.PASS
-        reached = Stage.STRUCTURE
-        if structural:
-            reached = Stage.DONE if passed else Stage.PARITY
+        stages = [(Stage.STRUCTURE, self.structure.status, self.structure.reason)]
+        stages.append((Stage.PARITY, self.parity.status, self.parity.reason))
+        if self.quality is not None:
+            stages.append((Stage.QUALITY, self.quality.status, self.quality.reason))
+        missed = next((item for item in stages if item[1] is not Status.PASS), None)
+        passed = missed is None
+        reached, _, reason = missed or (Stage.DONE, Status.PASS, self.parity.reason)
         return Attempt(
             plan=plan,
             title=title,
             reached=reached,
-            reason=self.parity.reason if structural else self.structure.reason,
+            reason=reason,
             fix=f"see it again with: {self.stages[-1].command}" if self.stages and not passed else "",
             artifact=artifact,
             operators=tuple(self.facts.operators.items()) if self.facts else (),
             structure=self.structure,
             parity=self.parity,
+            quality=self.quality,
             stages=self.stages,
             runtime=self.runtime.title,
             requires=self.facts.requires if self.facts else (),
@@ -92,13 +99,14 @@ def run_source(
     *,
     seed: int,
     user: Mapping[str, np.ndarray] | None,
+    data: str = USER_FILE,
 ) -> Baseline:
-    """Run the source on all cases at its own precision, and in float64 where it can.
+    """Run the source on all cases at its own precision, and in float64 where it can; `data` says whose `user` are.
 
     Raises UsageError where the user's inputs do not fit, LoadError or a WorkerError where the source does not run.
     """
     folder = workers.folder
-    cases = collect(signature, seed, user, folder / "inputs.npz")
+    cases = collect(signature, seed, user, folder / "inputs.npz", data)
     runtime = reference_for(source.kind)
     stages = []
 
@@ -132,11 +140,15 @@ def prove(
     match: str = BY_NAME,
     allow: tuple[str, ...] = (),
     layout: str = KEEP,
+    base: str = "",
+    gate: QualityGate | None = None,
 ) -> Proof:
     """Inspect an artifact, run it on the reference's cases, and judge both.
 
     Whatever the artifact does, crash and hang included, becomes a verdict; `label` names the stages, `allow` the kinds
-    of foreign operators that are accepted, `layout` that of its images where it does not say so itself.
+    of foreign operators that are accepted, `layout` that of its images where it does not say so itself. An artifact of
+    a reduced precision, which is what the file's own numbers say where `artifact` does not, is also held against an
+    ideal made of its float `base`, and against `gate`.
     """
     runtime = runtime_for(artifact.format)
     stages: list[StageRun] = []
@@ -155,6 +167,9 @@ def prove(
     verdict, binding = structure.judge(
         baseline.signature, stated(facts.signature, layout), match, foreign=facts.foreign, allow=allow
     )
+    precision = artifact.precision or facts.precision
+    if precision != FP32 and facts.precision == FP32:
+        verdict, binding = Verdict.failed("precision", f"it is to be {precision}, and nothing in it is reduced"), None
     if binding is None:
         return Proof(verdict, not_run, None, facts, runtime, tuple(stages))
     needs = tuple(sorted({operator.kind for operator in facts.foreign}))
@@ -162,21 +177,77 @@ def prove(
     if able is None:
         lacking = Verdict.not_run(f"{runtime.title} has no kernels for its {' and '.join(needs)} operators")
         return Proof(verdict, lacking, binding, facts, runtime, tuple(stages))
-    job = Execution(
-        able.name,
-        Subject(seen_as_file(artifact)),
-        baseline.cases.path,
-        str(workers.folder / f"run-{label}.npz"),
-        baseline.cases.fitting(dict(binding.fixed)),
-        binding.feeds,
-    )
     try:
-        ran = workers.run(f"run-{label}", execute, job, able.environment)
+        ran = _run(workers, baseline, able, artifact, binding, f"run-{label}", stages)
     except EdgeproofError as error:
         return Proof(verdict, Verdict.failed("runs", error.message), binding, facts, able, tuple(stages))
-    stages.append(StageRun(f"run-{label}", ran.seconds, ran.command))
-    judged = parity.judge(baseline.outputs, ran.value, baseline.cases, binding, artifact.precision)
-    return Proof(verdict, judged, binding, facts, able, tuple(stages), judged.status is Status.NOT_RUN)
+    if precision == FP32:
+        judged = parity.judge(baseline.outputs, ran, baseline.cases, binding)
+        return Proof(verdict, judged, binding, facts, able, tuple(stages), judged.status is Status.NOT_RUN)
+    try:
+        ideal = _ideal(workers, baseline, able, artifact, binding, base, label, precision, stages)
+    except EdgeproofError as error:
+        unknown = Verdict.not_run(f"nothing tells a conversion fault from the loss of precision: {error.message}")
+        return Proof(verdict, unknown, binding, facts, able, tuple(stages))
+    judged = parity.judge(baseline.outputs, ran, baseline.cases, binding, precision, ideal)
+    good = assess(workers, baseline.outputs, ran, baseline.cases, binding, precision, gate or QualityGate(), label)
+    return Proof(verdict, judged, binding, facts, able, tuple(stages), quality=good)
+
+
+def _run(
+    workers: Workers,
+    baseline: Baseline,
+    runtime: Runtime,
+    artifact: Artifact,
+    binding: Binding,
+    stage: str,
+    stages: list[StageRun],
+) -> Outputs:
+    """Run an artifact on all cases that its sizes allow."""
+    job = Execution(
+        runtime.name,
+        Subject(seen_as_file(artifact)),
+        baseline.cases.path,
+        str(workers.folder / f"{stage}.npz"),
+        baseline.cases.fitting(dict(binding.fixed)),
+        binding.feeds,
+        binding.scales,
+    )
+    done = workers.run(stage, execute, job, runtime.environment)
+    stages.append(StageRun(stage, done.seconds, done.command))
+    return done.value
+
+
+def _ideal(
+    workers: Workers,
+    baseline: Baseline,
+    runtime: Runtime,
+    artifact: Artifact,
+    binding: Binding,
+    base: str,
+    label: str,
+    precision: str,
+    stages: list[StageRun],
+) -> Outputs:
+    """Build the ideal of a reduced artifact, run it, and give its outputs, under the artifact's names.
+
+    Raises LoadError or a WorkerError where it cannot be had.
+    """
+    if artifact.format not in IDEALS.names():
+        raise LoadError(f"no ideal is known for {artifact.format}")
+    ideal = IDEALS[artifact.format]
+    out = str(workers.folder / f"ideal-{label}" / Path(artifact.path).name)
+    task = Building(artifact.format, precision, base, artifact.path, out)
+    built = workers.run(f"ideal-{label}", build, task, ideal.environment)
+    stages.append(StageRun(f"ideal-{label}", built.seconds, built.command))
+    engine = RUNTIMES[ideal.runtime] if ideal.runtime else runtime
+    floats = tuple(
+        dataclasses.replace(feed, dtype="float32", scale=None) if feed.scale is not None else feed
+        for feed in binding.feeds
+    )
+    plain = dataclasses.replace(artifact, path=built.value.path)
+    unscaled = dataclasses.replace(binding, feeds=floats, scales=())
+    return _run(workers, baseline, engine, plain, unscaled, f"run-ideal-{label}", stages)
 
 
 def time_artifact(
@@ -224,9 +295,9 @@ def time_proven(
         return dataclasses.replace(target, latency_reason="not asked for")
     latency, stages = list(measured), []
     for count in threads:
-        say(f"{target.target}: timing at {count} thread(s)")
+        say(f"{target.label}: timing at {count} thread(s)")
         try:
-            measurement, stage = time_artifact(workers, baseline, target.artifact, proof, count, target.target)
+            measurement, stage = time_artifact(workers, baseline, target.artifact, proof, count, target.label)
         except EdgeproofError as error:
             reason = f"latency could not be measured: {error.message}"
             return dataclasses.replace(target, status=Status.NOT_RUN, reason=reason, latency_reason=error.message)

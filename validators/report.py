@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from convert.formats import Foreign
-from convert.spec import Artifact, ModelFacts, SourceFile
+from convert.recipe import Calibration, Recipe
+from convert.spec import FP32, Artifact, ModelFacts, SourceFile
 from validators.latency import Measurement
+from validators.quality import Quality
 from validators.verdict import Status, Verdict
 
 SCHEMA_VERSION = 1
@@ -25,6 +27,7 @@ FRAMEWORKS = (
     "torch",
     "litert-torch",
     "ai-edge-litert",
+    "ai-edge-quantizer",
     "onnx",
     "onnxruntime",
     "onnxscript",
@@ -40,6 +43,7 @@ class Stage(Enum):
     CONVERT = "convert"
     STRUCTURE = "structure"
     PARITY = "parity"
+    QUALITY = "quality"
     DONE = "done"
 
 
@@ -72,22 +76,49 @@ class Attempt:
     fixed: tuple[tuple[str, int], ...] = ()  # free dimensions of the source that the artifact fixes
     latency: Measurement | None = None  # as measured in a race
     unraced: str = ""  # why a race could not measure it
+    quality: Quality | None = None  # of a reduced precision
+    recipe: Recipe | None = None  # how it was quantized
 
     @property
     def status(self) -> Status:
-        """PASS when structure and parity passed; the worst of them otherwise; FAIL when nothing was made."""
+        """PASS when structure, parity and quality passed; the worst of them otherwise; FAIL when nothing was made."""
         if self.artifact is None:
             return Status.FAIL
-        verdicts = [verdict.status for verdict in (self.structure, self.parity) if verdict is not None]
+        judged = (self.structure, self.parity, self.quality)
+        verdicts = [verdict.status for verdict in judged if verdict is not None]
         return Status.worst(verdicts if self.reached is Stage.DONE else [*verdicts, Status.NOT_RUN])
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """The proven float artifact that a reduced one was made of, on the same machine in the same run."""
+
+    file_bytes: int
+    latency: Measurement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One way of quantizing that a search measured."""
+
+    recipe: Recipe
+    passed: bool
+    sqnr_db: float | None
+    agreement: float | None
+    file_bytes: int
+    latency_seconds: float | None = None
+    kept: bool = False
+    front: bool = False  # whether no other point is at least as good in size, latency and quality, and better in one
+
+
+@dataclass(frozen=True, slots=True)
 class TargetReport:
-    """What became of one requested format.
+    """What became of one requested format at one precision.
 
     `artifact` is what was kept: the proven file, or, where no candidate passed, the best unproven one, which lies in
-    the folder `unproven` and replaces nothing. `kept` is the index of its attempt.
+    the folder `unproven` and replaces nothing. `kept` is the index of its attempt. A reduced precision has the float
+    artifact it was made of `beside` it, the `points` that a search for a mixed precision measured, and the file of its
+    recipe.
     """
 
     target: str
@@ -100,6 +131,15 @@ class TargetReport:
     latency: tuple[Measurement, ...] = ()
     latency_reason: str = ""  # why there is no latency at all
     stages: tuple[StageRun, ...] = ()
+    beside: Beside | None = None
+    points: tuple[Point, ...] = ()
+    recipe_path: str = ""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """How stages and progress name it."""
+        return self.target if self.precision == FP32 else f"{self.target}-{self.precision}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +169,7 @@ class Report:
     versions: dict[str, str]
     machine: dict[str, str]
     path: str = ""  # of report.json
+    calibration: Calibration | None = None
 
     @property
     def exit_code(self) -> int:
@@ -170,6 +211,7 @@ def assemble(
     reference: ReferenceReport,
     targets: tuple[TargetReport, ...],
     path: str,
+    calibration: Calibration | None = None,
 ) -> Report:
     """Put a report together; `started` is the monotonic time at which the run began."""
     return Report(
@@ -184,4 +226,5 @@ def assemble(
         versions=versions(),
         machine=machine(),
         path=path,
+        calibration=calibration,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from convert.formats import FORMATS, Facts, Foreign, Unsigned
 from convert.layout import axes_to, moved
 from convert.sources import SOURCES, identify
-from convert.spec import NCHW, NHWC, LoadOptions, Signature, TensorSpec
+from convert.spec import NCHW, NHWC, LoadOptions, Scale, Signature, TensorSpec
 from validators.runtimes import Feed
 from validators.verdict import Finding, Status, Verdict
 
@@ -57,6 +57,7 @@ class Binding:
     feeds: tuple[Feed, ...]
     outputs: tuple[tuple[str, str], ...]
     fixed: tuple[tuple[str, int], ...]  # free dimensions of the reference that the artifact fixes
+    scales: tuple[tuple[str, Scale], ...] = ()  # the artifact's outputs whose integers stand for floats
 
 
 def judge(
@@ -90,9 +91,10 @@ def judge(
     verdict = Verdict.of(findings, passed="; ".join(dict.fromkeys(said)) or "the contract is kept as promised")
     if verdict.status is not Status.PASS:
         return verdict, None
-    feeds = tuple(Feed(e.name, a.name, a.dtype, axes_to(e, a.layout)) for e, a in pairs["input"])
+    feeds = tuple(Feed(e.name, a.name, a.dtype, axes_to(e, a.layout), a.quantized) for e, a in pairs["input"])
     outputs = tuple((e.name, a.name) for e, a in pairs["output"])
-    return verdict, Binding(feeds, outputs, tuple(fixed.items()))
+    scales = tuple((a.name, a.quantized) for _, a in pairs["output"] if a.quantized is not None)
+    return verdict, Binding(feeds, outputs, tuple(fixed.items()), scales)
 
 
 def _pair(
@@ -137,7 +139,11 @@ def _compare(
     """Compare dtype, rank and each axis of one tensor; collects the dimensions the artifact fixes in `fixed`."""
     name = expected.name
     if found.dtype != expected.dtype:
-        if NARROWER.get(expected.dtype) != found.dtype:
+        if found.quantized is not None and expected.dtype.startswith("float"):
+            stands = f"{found.quantized.scale:g} * (integer - {found.quantized.zero_point})"
+            message = f"{name} is {found.dtype} standing for {stands}, the source's is {expected.dtype}"
+            yield Finding("dtype", Status.PASS, message, name)
+        elif NARROWER.get(expected.dtype) != found.dtype:
             yield Finding(
                 "dtype", Status.FAIL, f"{side} {name} is {found.dtype}, the source's is {expected.dtype}", name
             )

@@ -6,7 +6,26 @@ from __future__ import annotations
 #: Right fp32 exports of a 47-model zoo measured 1.0 to 1.6 at the median and at most 4; of this project's zoo, at most
 #: 6.8: a wav2vec2 whose group normalisation PyTorch happens to round little, while five other implementations agree on
 #: 4 to 6.8 at 91 to 95 dB. A normalisation epsilon changed from 1e-5 to 1e-3 measured 3,000 to 8,600.
-RATIO_BOUNDS = {"fp32": 8.0}
+RATIO_BOUNDS = {
+    "fp32": 8.0,
+    "fp16": 2.0,
+    "int8-dynamic": 1.25,
+    "int8": 1.25,
+    "int16x8": 1.5,
+    "int8-weights": 1.25,
+    "int4-weights": 1.25,
+}
+
+#: The share of an integer output that may differ, by precision, where neither the source nor the ideal gives that
+#: value: a class index flips where two scores are nearer than a rounding of the kernels.
+EXACT_SHARE = {
+    "fp16": 0.02,
+    "int8-dynamic": 0.05,
+    "int8": 0.05,
+    "int16x8": 0.02,
+    "int8-weights": 0.02,
+    "int4-weights": 0.05,
+}
 
 #: An error this small against the reference's rms passes whatever R is: a source whose own noise happens to vanish
 #: (integers in floats, a single copy) would make any rounding look infinite. Eight times the float32 epsilon.
@@ -35,3 +54,13 @@ SCALED_MAX = {"fp32": 1e-4}
 #: source's own rounding noise, and this share of its rms. Untrained networks vary by 1e-12.
 VARIATION_OVER_NOISE = 8.0
 VARIATION_SHARE = 1e-6
+
+#: The least signal to quantization noise an output must keep on real or natural inputs, in dB, by precision.
+MIN_SQNR_DB = {
+    "fp16": 40.0,
+    "int8-dynamic": 20.0,
+    "int8": 20.0,
+    "int16x8": 30.0,
+    "int8-weights": 20.0,
+    "int4-weights": 10.0,
+}

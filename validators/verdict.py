@@ -45,7 +45,8 @@ class Worst:
 class OutputParity:
     """How one output of an artifact compares with the reference's, over all cases.
 
-    `ratio` is rmse(artifact, float64) / rmse(reference, float64), None where no float64 oracle runs. Errors are in the
+    `ratio` is rmse(artifact, float64) / rmse(ideal, float64), the ideal of fp32 being the reference itself; None where
+    there is nothing to divide by. Errors are in the
     output's own unit against `basis`; `scaled_max` is the largest error over the largest magnitude. `sqnr_db` and
     `cosine` are None where they are undefined (no error at all, or no signal).
     """
@@ -62,6 +63,7 @@ class OutputParity:
     rmse: float = 0.0
     reference_rms: float = 0.0
     reference_noise_rmse: float | None = None
+    ideal_rmse: float | None = None  # of the simulation that a reduced precision is judged by
     sqnr_db: float | None = None
     cosine: float | None = None
     top1_agreement: float | None = None

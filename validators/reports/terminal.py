@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from convert.recipe import Calibration, Recipe
 from validators.latency import Measurement
-from validators.report import Attempt, Report, Stage, TargetReport
+from validators.report import Attempt, Point, Report, Stage, TargetReport
 from validators.reports import RENDERINGS, Rendering
 from validators.verdict import Status
 
@@ -20,6 +21,7 @@ COLUMNS = (
     *("latency", "p90", "load", "first", "memory", "size"),
 )
 STYLES = {Status.PASS: "green", Status.FAIL: "bold red", Status.NOT_RUN: "yellow"}
+LAYERS_SHOWN = 6  # of those a recipe keeps; the report has all
 WIDEST = 240  # columns: the table takes what it needs, and a narrow terminal wraps it rather than losing numbers
 
 
@@ -37,6 +39,8 @@ def render(report: Report) -> str:
     for target in report.targets:
         for line in _remarks(target):
             console.print(line, soft_wrap=True)
+    if report.calibration is not None:
+        console.print(_calibrated(report.calibration), soft_wrap=True)
     for note in (*report.model.notes, *report.reference.notes):
         console.print(f"note: {escape(note)}", soft_wrap=True)
     if report.path:
@@ -57,6 +61,15 @@ def _heading(report: Report) -> str:
         f"{report.reference.cases} cases, reference {report.reference.runtime}, oracle "
         f"{escape(report.reference.oracle)}"
     )
+
+
+def _calibrated(calibration: Calibration) -> str:
+    """Say what the ranges come from."""
+    ranges = ", ".join(f"{item.name} {item.low:.4g} to {item.high:.4g}" for item in calibration.ranges)
+    said = f"calibrated on {calibration.count} samples of {calibration.origin}: {ranges}"
+    if not calibration.release:
+        said += "; generated data, NOT FOR RELEASE"
+    return "\n".join(escape(line) for line in (said, *(f"calibration: {note}" for note in calibration.notes)))
 
 
 def _table(report: Report) -> Table:
@@ -111,15 +124,20 @@ def _steady(median: float, spread: float | None) -> str:
 def _remarks(target: TargetReport) -> list[str]:
     """Say in words what the table cannot: reasons, failed candidates, changes of the contract."""
     lines = []
+    name = target.label
     style = STYLES[target.status]
     if target.status is not Status.PASS:
-        lines.append(f"[{style}]{target.target} {target.status.value}[/{style}]: {escape(_first_line(target.reason))}")
+        lines.append(f"[{style}]{name} {target.status.value}[/{style}]: {escape(_first_line(target.reason))}")
     for index, attempt in enumerate(target.attempts):
         if attempt.latency is not None or attempt.unraced:
-            lines.append(f"{target.target}: {escape(_raced(attempt, kept=index == target.kept))}")
+            lines.append(f"{name}: {escape(_raced(attempt, kept=index == target.kept))}")
         if index == target.kept:
             if target.status is Status.PASS and attempt.structure and "as promised" not in attempt.structure.reason:
-                lines.append(f"{target.target}: {escape(attempt.structure.reason)}")
+                lines.append(f"{name}: {escape(attempt.structure.reason)}")
+            if target.status is Status.PASS and attempt.quality is not None:
+                lines.append(f"{name}: {escape(attempt.quality.reason)}")
+            if target.status is Status.PASS and attempt.recipe is not None and attempt.recipe.kept:
+                lines += _kept(name, attempt.recipe)
             if target.status is not Status.PASS and attempt.fix:
                 lines.append(f"  fix: {escape(attempt.fix)}")
             continue
@@ -127,20 +145,47 @@ def _remarks(target: TargetReport) -> list[str]:
             continue
         reached = "could not convert" if attempt.reached is Stage.CONVERT else f"failed at {attempt.reached.value}"
         fix = f"\n  fix: {attempt.fix}" if attempt.fix else ""
-        lines.append(
-            f"{target.target}: candidate {attempt.plan} {reached}: {escape(_first_line(attempt.reason) + fix)}"
-        )
+        lines.append(f"{name}: candidate {attempt.plan} {reached}: {escape(_first_line(attempt.reason) + fix)}")
     lines += [
-        f"{target.target}: latency at {measured.threads} thread(s) withheld: {escape(measured.withheld)}"
+        f"{name}: latency at {measured.threads} thread(s) withheld: {escape(measured.withheld)}"
         for measured in target.latency
         if measured.withheld
     ]
     if target.latency_reason:
-        lines.append(f"{target.target}: no latency: {escape(target.latency_reason)}")
+        lines.append(f"{name}: no latency: {escape(target.latency_reason)}")
+    lines += [f"{name}: {escape(remark)}" for remark in target.remarks]
+    lines += _front(name, target.points)
     if target.artifact is not None:
-        lines += [f"{target.target}: rescue: {escape(rescue)}" for rescue in target.artifact.rescues]
+        lines += [f"{name}: rescue: {escape(rescue)}" for rescue in target.artifact.rescues]
         needs = target.attempts[target.kept].requires if target.kept is not None else ()
-        lines.append(f"{target.target}: {escape(', '.join((target.artifact.path, *needs)))}")
+        lines.append(f"{name}: {escape(', '.join((target.artifact.path, *needs)))}")
+    if target.recipe_path:
+        lines.append(f"{name}: repeat it without a search with --recipe {escape(target.recipe_path)}")
+    return lines
+
+
+def _kept(name: str, recipe: Recipe) -> list[str]:
+    """Name the layers that are not quantized as the rest."""
+    by_precision: dict[str, list[str]] = {}
+    for kept in recipe.kept:
+        by_precision.setdefault(kept.precision, []).append(kept.layer)
+    return [
+        f"{name}: kept in {precision}: {escape(', '.join(layers[:LAYERS_SHOWN]))}"
+        + (f" and {len(layers) - LAYERS_SHOWN} more" if len(layers) > LAYERS_SHOWN else "")
+        for precision, layers in by_precision.items()
+    ]
+
+
+def _front(name: str, points: tuple[Point, ...]) -> list[str]:
+    """List what a search found that nothing else beats, the smallest first."""
+    lines = []
+    for point in sorted((point for point in points if point.front), key=lambda point: point.file_bytes):
+        quality = "-" if point.sqnr_db is None else f"{point.sqnr_db:.1f} dB"
+        agreed = "" if point.agreement is None else f", {point.agreement:.1%} agree"
+        latency = "" if point.latency_seconds is None else f", {_seconds(point.latency_seconds)}"
+        verdict = "kept" if point.kept else "passes" if point.passed else "does not pass"
+        words = f"{_bytes(point.file_bytes)}{latency}, {quality}{agreed}: {point.recipe.describe()} ({verdict})"
+        lines.append(f"{name}: searched: {escape(words)}")
     return lines
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, overload
 from convert.errors import EdgeproofError, LoadError, UnknownName
 from convert.registry import Registry
 from convert.sources import SOURCES
-from convert.spec import LoadOptions, SourceFile
+from convert.spec import LoadOptions, Scale, SourceFile
 from convert.worker import Environment, summary
 
 if TYPE_CHECKING:
@@ -105,12 +105,16 @@ def _only(name: str, found: list[Runtime]) -> Runtime:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """How one input of the cases is handed to a model: under which name and dtype, and its axes in which order."""
+    """How one input of the cases is handed to a model: under which name and dtype, and its axes in which order.
+
+    With a `scale` its numbers are quantized to integers of that dtype.
+    """
 
     name: str
     takes: str
     dtype: str
     axes: tuple[int, ...] = ()  # empty: as they are
+    scale: Scale | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,7 @@ class Execution:
     outputs: str  # .npz to write, with keys <case>/<output>
     only: tuple[str, ...] = ()  # cases to run; empty: all
     feeds: tuple[Feed, ...] = ()  # what the model takes of a case's arrays; empty: all, as named
+    scales: tuple[tuple[str, Scale], ...] = ()  # outputs whose integers stand for float32 numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +154,7 @@ def execute(job: Execution) -> Outputs:
     outputs: dict[str, np.ndarray] = {}
     failures: list[tuple[str, str]] = []
     names: tuple[str, ...] = ()
+    scales = dict(job.scales)
     with np.load(job.inputs) as arrays:
         cases = [case for case in cases_of(arrays) if not job.only or case in job.only]
         for label, case in (*zip(cases, cases, strict=True), (REPEAT, cases[0])):
@@ -163,7 +169,7 @@ def execute(job: Execution) -> Outputs:
                 continue
             names = tuple(found)
             # A copy, because engines hand out views of buffers they write to again.
-            outputs |= {f"{label}/{name}": np.array(value) for name, value in found.items()}
+            outputs |= {f"{label}/{name}": _read(np.array(value), scales.get(name)) for name, value in found.items()}
     np.savez(job.outputs, **outputs)  # type: ignore[arg-type]
     return Outputs(job.outputs, tuple(cases), names, tuple(failures), load_seconds)
 
@@ -177,9 +183,29 @@ def feed(arrays: np.lib.npyio.NpzFile, case: str, feeds: tuple[Feed, ...]) -> di
         return named
     found = {}
     for item in feeds:
-        array = named[item.name].astype(item.dtype, copy=False)
+        array = named[item.name]
+        array = array.astype(item.dtype, copy=False) if item.scale is None else quantized(array, item.dtype, item.scale)
         found[item.takes] = np.ascontiguousarray(array.transpose(item.axes)) if item.axes else array
     return found
+
+
+def quantized(array: np.ndarray, dtype: str, scale: Scale) -> np.ndarray:
+    """Round numbers, to even as TFLite and ONNX do, to the integers that stand for them, within the dtype's ends."""
+    import numpy as np
+
+    ends = np.iinfo(dtype)
+    rounded = np.rint(array.astype(np.float64) / scale.scale) + scale.zero_point
+    found: np.ndarray = np.clip(rounded, ends.min, ends.max).astype(dtype)
+    return found
+
+
+def _read(array: np.ndarray, scale: Scale | None) -> np.ndarray:
+    """Give the numbers that an output's integers stand for."""
+    import numpy as np
+
+    if scale is None:
+        return array
+    return ((array.astype(np.float64) - scale.zero_point) * scale.scale).astype(np.float32)
 
 
 def cases_of(arrays: np.lib.npyio.NpzFile) -> list[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from convert.spec import FP32, PRECISIONS
 from validators import tolerance
 
 
-def test_every_precision_has_a_bound_with_and_without_a_float64_oracle():
-    assert tolerance.RATIO_BOUNDS.keys() == tolerance.SCALED_MAX.keys()
+def test_every_precision_has_a_bound_and_fp32_one_without_a_float64_oracle():
+    assert set(tolerance.RATIO_BOUNDS) == set(PRECISIONS)
+    # A reduced precision is held against its ideal, which exists whether or not the source runs in float64.
+    assert set(tolerance.SCALED_MAX) == {FP32}
 
 
 def test_an_artifact_that_rounds_as_its_source_does_is_within_every_bound():
