@@ -84,6 +84,22 @@ def write_model(path: Path, model: Any) -> None:
     path.write_bytes(bytes(builder.Output()))
 
 
+def distinct_names(model: Any) -> Any:
+    """Give tensors that share a name names of their own, in place, so that they can be told apart by them."""
+    taken: Counter[bytes] = Counter(tensor.name or b"" for graph in model.subgraphs for tensor in graph.tensors)
+    seen: Counter[bytes] = Counter()
+    for graph in model.subgraphs:
+        for index, tensor in enumerate(graph.tensors):
+            name = tensor.name or b""
+            seen[name] += 1
+            if seen[name] > 1 or not name:
+                tensor.name = b"%s/%d" % (name, index)
+                while taken[tensor.name]:
+                    tensor.name += b"_"
+                taken[tensor.name] += 1
+    return model
+
+
 def seal(path: Path, draft: Draft) -> None:
     """Name the tensors of the default signature as promised, in the promised order, and say which images are how."""
     from ai_edge_litert import schema_py_generated as schema

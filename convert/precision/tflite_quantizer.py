@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from convert.errors import RouteError, UsageError
 from convert.formats import Draft
 from convert.formats._tflite_precision import operator_kinds
-from convert.formats.tflite import read, read_model, seal, write_model
+from convert.formats.tflite import distinct_names, read, read_model, seal, write_model
 from convert.precision import QUANTIZERS, Layer, Quantizer, Reduced, Reduction
 from convert.precision._ranges import remembered
 from convert.precision._tflite_data import observe, required
@@ -92,28 +92,12 @@ def quantizable() -> dict[str, str]:
 def layers(path: Path) -> tuple[Layer, ...]:
     """List the operators of a float file's main graph that the tool can quantize."""
     able = quantizable()
-    model = distinct(read_model(path))
+    model = distinct_names(read_model(path))
     return tuple(
         Layer(op.name, op.kind, sum(weights.nbytes for weights in op.weights))
         for op in operators_of(model)
         if op.kind in able and op.graph == 0
     )
-
-
-def distinct(model: Any) -> Any:
-    """Give tensors that share a name names of their own, in place: the tool works by name."""
-    taken: Counter[bytes] = Counter(tensor.name or b"" for graph in model.subgraphs for tensor in graph.tensors)
-    seen: Counter[bytes] = Counter()
-    for graph in model.subgraphs:
-        for index, tensor in enumerate(graph.tensors):
-            name = tensor.name or b""
-            seen[name] += 1
-            if seen[name] > 1 or not name:
-                tensor.name = b"%s/%d" % (name, index)
-                while taken[tensor.name]:
-                    tensor.name += b"_"
-                taken[tensor.name] += 1
-    return model
 
 
 def quantize(task: Reduction) -> Reduced:
@@ -125,7 +109,7 @@ def quantize(task: Reduction) -> Reduced:
 
     check(task)
     out = Path(task.out)
-    model = distinct(read_model(Path(task.base.path)))
+    model = distinct_names(read_model(Path(task.base.path)))
     found = operators_of(model)
     write_model(out, model)
     tool = Tool(str(out))

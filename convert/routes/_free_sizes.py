@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import RouteError
+from convert.formats._tflite_graph import Additions, Size
 from convert.formats.tflite import DTYPES, read_model, write_model
-from convert.routes._tflite_graph import Additions, Size
 from convert.sources._measure import OTHER_SIZES
 from convert.spec import BATCH, Signature
 

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from convert.formats.tflite import DTYPES
+from convert.spec import Scale
 
 INT32 = "int32"
 
 #: Versions at which runtimes register operators that had none before (tflite/kernels/register.cc).
 FIRST_VERSIONS = {"BROADCAST_TO": 2}
+
+#: Operators whose options are not called after them.
+OPTIONS = {"REDUCE_MAX": "ReducerOptions", "REDUCE_MIN": "ReducerOptions"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +30,10 @@ class Size:
 class Additions:
     """What is added to one graph; equal values are computed once."""
 
-    def __init__(self, model: Any, places: dict[str, tuple[int, int]]) -> None:
-        """Take the object tree of a file, and for every free dimension an input's tensor and the axis that has it."""
+    def __init__(self, model: Any, places: dict[str, tuple[int, int]], graph: int = 0) -> None:
+        """Take the object tree of a file, for every free dimension an input's tensor and its axis, and which graph."""
         self.model = model
-        self.graph = model.subgraphs[0]
+        self.graph = model.subgraphs[graph]
         self._places = places
         self._made: dict[object, int] = {}
         self.operators: list[Any] = []  # that were added, in the order they run
@@ -85,18 +89,33 @@ class Additions:
             self._made[key] = self.add("PACK", parts, (len(parts),), INT32, valuesCount=len(parts), axis=0)
         return self._made[key]
 
-    def add(self, kind: str, inputs: Sequence[int], shape: Sequence[int], dtype: str, **options: object) -> int:
-        """Add an operator with one output of a shape (-1 where it follows the inputs) and dtype; gives its tensor."""
+    def add(
+        self,
+        kind: str,
+        inputs: Sequence[int],
+        shape: Sequence[int],
+        dtype: str,
+        scale: Scale | None = None,
+        **options: object,
+    ) -> int:
+        """Add an operator with one output of a shape (-1 where it follows the inputs) and dtype; gives its tensor.
+
+        `scale` is what the output's integers stand for.
+        """
         from ai_edge_litert import schema_py_generated as schema
 
-        key = (kind, *inputs, *options.items())
+        key = (kind, *inputs, scale, dtype, *options.items())
         if key in self._made:
             return self._made[key]
         operator = schema.OperatorT()
         operator.opcodeIndex = self._code(schema, kind)
         operator.inputs = list(inputs)
         operator.outputs = [self._tensor(tuple(shape), dtype, 0)]
-        name = "".join(word.capitalize() for word in kind.split("_")) + "Options"
+        if scale is not None:
+            self.graph.tensors[operator.outputs[0]].quantization = schema.QuantizationParametersT()
+            self.graph.tensors[operator.outputs[0]].quantization.scale = [scale.scale]
+            self.graph.tensors[operator.outputs[0]].quantization.zeroPoint = [scale.zero_point]
+        name = OPTIONS.get(kind, "".join(word.capitalize() for word in kind.split("_")) + "Options")
         if hasattr(schema, f"{name}T"):
             operator.builtinOptions = getattr(schema, f"{name}T")()
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, name)

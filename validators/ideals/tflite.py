@@ -1,0 +1,39 @@
+"""Ideals of TFLite files: the float graph, rounded in LiteRT's own operators where and as the quantized file rounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from convert.formats.tflite import distinct_names, read_model, write_model
+from validators.ideals import IDEALS, Building, Built, Ideal
+from validators.ideals._tflite_rounding import Unmatched, round_as
+from validators.ideals._tflite_undone import undo
+from validators.runtimes.litert import LITERT
+
+ALONE = (
+    "the ideal is the file itself with its integer arithmetic undone: it shows faults of kernels, none of weights, "
+    "scales or structure"
+)
+
+
+def build(task: Building) -> Built:
+    """Round the float graph as the quantized one does, or, without a float one, the quantized one in floats."""
+    reduced = distinct_names(read_model(Path(task.reduced)))
+    why = "no float file is known"
+    if task.base:
+        base = distinct_names(read_model(Path(task.base)))
+        try:
+            round_as(base, reduced)
+        except Unmatched as error:
+            why = error.message
+        else:
+            write_model(Path(task.out), base)
+            return Built(task.out)
+    alone = distinct_names(read_model(Path(task.reduced)))
+    undo(alone)
+    round_as(alone, reduced)
+    write_model(Path(task.out), alone)
+    return Built(task.out, (f"{ALONE} ({why})",))
+
+
+IDEALS.register(Ideal("tflite", LITERT, build))
