@@ -1,0 +1,76 @@
+"""How LiteRT's XNNPACK delegate splits a file: each cut and each operator left to the plain kernels costs time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from validators.runtimes import cannot_open
+
+DELEGATE = "DELEGATE"  # what the interpreter calls a node that stands for a part of the graph
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """One TFLite file to look at; travels to a worker."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """Into how many parts of how many operators a delegate took a graph, and what it left, by kind and count."""
+
+    partitions: int
+    delegated: int
+    undelegated: tuple[tuple[str, int], ...] = ()
+
+    def describe(self) -> str:
+        """Say in a few words why the file may be slow; empty where the delegate runs all of it in one part."""
+        left = sum(count for _, count in self.undelegated)
+        if self.partitions == 1 and not left:
+            return ""
+        words = f"XNNPACK runs {self.delegated} of {self.delegated + left} operators in {self.partitions} part(s)"
+        listed = ", ".join(kind if count == 1 else f"{kind} {count}" for kind, count in self.undelegated)
+        return f"{words}; left out: {listed}" if left else words
+
+
+def examine(task: Examination) -> Delegation:
+    """Load a file as phones do and see what its main graph became; runs in LiteRT's worker.
+
+    Raises LoadError where LiteRT refuses the file.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter = Interpreter(model_path=task.path, num_threads=1)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise cannot_open("LiteRT", Path(task.path), error) from error
+    # NOTE: Why a private name: nothing public lists the nodes.
+    return split(interpreter._get_ops_details())
+
+
+def split(nodes: list[dict[str, Any]]) -> Delegation:
+    """Tell the operators of a graph that the delegate's nodes stand for from those it left.
+
+    The interpreter lists all of them, so those between a delegate node's inputs and outputs are found by walking back.
+    """
+    operators = [node for node in nodes if node["op_name"] != DELEGATE]
+    parts = [node for node in nodes if node["op_name"] == DELEGATE]
+    made = {int(output): position for position, node in enumerate(operators) for output in node["outputs"]}
+    taken: set[int] = set()
+    for part in parts:
+        ends = {int(index) for index in part["inputs"]}
+        pending = [int(index) for index in part["outputs"]]
+        while pending:
+            tensor = pending.pop()
+            position = made.get(tensor)
+            if position is None or tensor in ends or position in taken:
+                continue
+            taken.add(position)
+            pending += [int(index) for index in operators[position]["inputs"]]
+    left = Counter(node["op_name"] for position, node in enumerate(operators) if position not in taken)
+    return Delegation(len(parts), len(taken), tuple(sorted(left.items(), key=lambda item: (-item[1], item[0]))))
