@@ -5,20 +5,22 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from convert import calibration
 from convert.building import Chosen, Run, Tried, chosen_of
-from convert.errors import EdgeproofError, UsageError
+from convert.errors import EdgeproofError, RouteError, RunStopped, UsageError
 from convert.formats import FORMATS
-from convert.precision import Quantizer, Reduction, candidates, perform
+from convert.precision import QUANTIZERS, Listing, Quantizer, Reduction, candidates, list_layers, perform
 from convert.recipe import Calibration, Recipe, read_recipe
+from convert.search import Abilities, Score, search
 from convert.spec import CALIBRATED, FLOAT_IO, FP32, Artifact, Request
 from convert.worker import repeat_command
-from validators.prove import Baseline, prove
-from validators.report import Attempt, Stage, StageRun
+from validators.prove import Baseline, Proof, prove, score
+from validators.report import Attempt, GivenUp, Point, Stage, StageRun
 from validators.verdict import Status
 
 
@@ -123,7 +125,93 @@ def _at(bench: Bench, base: Chosen, precision: str) -> Chosen:
         first = outcome.attempt.reason.splitlines()[0]
         bench.run.say(f"{target}: {precision} with {quantizer.name}: {outcome.attempt.status.value}, {first}")
         tried.append(outcome)
-    return chosen_of(target, precision, tried, preferred(tried))
+    chosen = chosen_of(target, precision, tried, preferred(tried))
+    return chosen if chosen.report.status is Status.PASS else rescue(bench, attempt, chosen, tried)
+
+
+def rescue(bench: Bench, base: Attempt, chosen: Chosen, tried: list[Tried]) -> Chosen:
+    """Search for a recipe that passes where what was made is right and lost too much; else leave things as they are."""
+    request = bench.run.request
+    lossy = [item for item in tried if item.attempt.reached is Stage.QUALITY and item.attempt.recipe is not None]
+    if request.recipe or not lossy or request.search_seconds <= 0:
+        return chosen
+    start = max(lossy, key=_sqnr)
+    recipe, proof = start.attempt.recipe, start.proof
+    if recipe is None or proof is None or base.artifact is None:
+        raise ValueError("what reached the quality gate was quantized and proven")
+    quantizer = QUANTIZERS[recipe.quantizer]
+    run, label = bench.run, f"{recipe.format}: {recipe.precision}"
+    run.say(f"{label}: searching for what passes, {request.search_seconds:g} s at most")
+    said = ""
+
+    def progress(done: int, total: int, words: str) -> None:
+        nonlocal said
+        if words != said:
+            run.say(f"{label}: {words} ({done} of about {total} tries)")
+        said = words
+
+    listing = Listing(quantizer.name, quantizer.quantize.__module__, base.artifact.path)
+    layers = run.workers.run(
+        f"layers-{bench.label(base.artifact, recipe)}", list_layers, listing, quantizer.environment
+    )
+    found = search(
+        Abilities(quantizer.ranges, quantizer.equalises, layers.value.found, quantizer.keeps),
+        recipe,
+        lambda one: _score(bench, base, quantizer, one, proof),
+        budget_seconds=request.search_seconds,
+        clock=time.monotonic,
+        progress=progress,
+    )
+    run.workers.require_open()
+    points = tuple(
+        Point(
+            recipe=point.recipe,
+            passed=point.passed,
+            sqnr_db=point.sqnr_db,
+            agreement=point.agreement,
+            file_bytes=point.file_bytes,
+            latency_seconds=point.latency_seconds,
+            kept=point.kept,
+            front=point in found.front,
+            reason=point.reason,
+        )
+        for point in found.points
+    )
+    given_up = tuple(GivenUp(item.layer, item.operator, item.precision, item.alone_sqnr_db) for item in found.given_up)
+    if found.point.recipe != recipe:
+        tried = [*tried, try_recipe(bench, base, quantizer, found.point.recipe)]
+        kept = preferred(tried)
+        chosen = chosen_of(chosen.report.target, recipe.precision, tried, len(tried) - 1 if kept is None else kept)
+    remarks = (f"the search ended before {found.unfinished}: give it more with --search-seconds",) * bool(
+        found.unfinished
+    )
+    report = dataclasses.replace(chosen.report, points=points, given_up=given_up, remarks=remarks)
+    return dataclasses.replace(chosen, report=report)
+
+
+def _score(bench: Bench, base: Attempt, quantizer: Quantizer, recipe: Recipe, like: Proof) -> Score:
+    """Make and judge one of the artifacts that a search tries; it is not kept.
+
+    Raises RouteError where the recipe cannot be carried out, or what it makes does not run.
+    """
+    run = bench.run
+    if base.artifact is None:
+        raise ValueError("only what was made is quantized")
+    label = bench.label(base.artifact, recipe)
+    run.workers.require_open()
+    artifact = None
+    try:
+        artifact = _reduce(bench, base.artifact, quantizer, recipe, label, [])
+        quality, median = score(run.workers, bench.baseline, artifact, like, label, run.request.gate)
+    except RunStopped:
+        raise
+    except EdgeproofError as error:
+        raise RouteError(error.message) from error
+    finally:
+        if artifact is not None:
+            shutil.rmtree(Path(artifact.path).parent)  # a search makes as many files as the model has layers
+    passed = quality.status is Status.PASS
+    return Score(passed, quality.sqnr_db, quality.agreement, artifact.file_bytes, median, quality.reason)
 
 
 def _recipes(bench: Bench, base: Chosen, precision: str) -> list[tuple[Quantizer, Recipe]]:

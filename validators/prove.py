@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+#: How long one artifact of a search is timed: its latency is a cost to weigh, not a number to report.
+ROUGH_SECONDS = 0.05
+
+
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """A source that has been run: what every artifact of it is compared with."""
@@ -194,6 +198,37 @@ def prove(
     return Proof(verdict, judged, binding, facts, able, tuple(stages), quality=good)
 
 
+def score(
+    workers: Workers, baseline: Baseline, artifact: Artifact, like: Proof, label: str, gate: QualityGate
+) -> tuple[Quality, float | None]:
+    """Judge only the quality of one of many reduced artifacts of a search, and time it roughly.
+
+    `like` is the proof of an artifact with the same contract. Raises EdgeproofError where it does not run.
+    """
+    binding = like.binding
+    if binding is None:
+        raise ValueError("only what keeps its contract is searched for")
+    if any(feed.scale for feed in binding.feeds) or binding.scales:
+        # Other ranges give the integers at the boundary other scales.
+        seen = workers.run(
+            f"inspect-{label}",
+            inspect,
+            Inspection(artifact.format, artifact.path, baseline.signature),
+            like.runtime.environment,
+        )
+        _, found = structure.judge(baseline.signature, seen.value.signature, foreign=seen.value.foreign)
+        binding = found or binding
+    stages: list[StageRun] = []
+    cases = baseline.cases.evaluation
+    ran = _run(
+        workers, baseline, like.runtime, artifact, binding, f"run-{label}", stages, cases, timed_seconds=ROUGH_SECONDS
+    )
+    if ran.failures:
+        raise LoadError(f"it fails on case {ran.failures[0][0]}: {ran.failures[0][1]}")
+    good = assess(workers, baseline.outputs, ran, baseline.cases, binding, artifact.precision, gate, label)
+    return good, ran.median_seconds
+
+
 def _run(
     workers: Workers,
     baseline: Baseline,
@@ -202,16 +237,19 @@ def _run(
     binding: Binding,
     stage: str,
     stages: list[StageRun],
+    only: tuple[str, ...] = (),
+    timed_seconds: float = 0.0,
 ) -> Outputs:
-    """Run an artifact on all cases that its sizes allow."""
+    """Run an artifact on all cases that its sizes allow, or `only` on some of them."""
     job = Execution(
         runtime.name,
         Subject(seen_as_file(artifact)),
         baseline.cases.path,
         str(workers.folder / f"{stage}.npz"),
-        baseline.cases.fitting(dict(binding.fixed)),
+        tuple(case for case in baseline.cases.fitting(dict(binding.fixed)) if not only or case in only),
         binding.feeds,
         binding.scales,
+        timed_seconds,
     )
     done = workers.run(stage, execute, job, runtime.environment)
     stages.append(StageRun(stage, done.seconds, done.command))

@@ -109,6 +109,17 @@ class Point:
     latency_seconds: float | None = None
     kept: bool = False
     front: bool = False  # whether no other point is at least as good in size, latency and quality, and better in one
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """One layer that a search left in a higher precision, and what the network keeps where it alone is quantized."""
+
+    layer: str
+    operator: str
+    precision: str
+    alone_sqnr_db: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +144,7 @@ class TargetReport:
     stages: tuple[StageRun, ...] = ()
     beside: Beside | None = None
     points: tuple[Point, ...] = ()
+    given_up: tuple[GivenUp, ...] = ()
     recipe_path: str = ""
     remarks: tuple[str, ...] = ()
 

@@ -6,6 +6,7 @@ arrays come and go as `.npz` files.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -128,6 +129,7 @@ class Execution:
     only: tuple[str, ...] = ()  # cases to run; empty: all
     feeds: tuple[Feed, ...] = ()  # what the model takes of a case's arrays; empty: all, as named
     scales: tuple[tuple[str, Scale], ...] = ()  # outputs whose integers stand for float32 numbers
+    timed_seconds: float = 0.0  # how long to run the first case over and over for `Outputs.median_seconds`
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ class Outputs:
     names: tuple[str, ...]  # of the outputs, in the model's order
     failures: tuple[tuple[str, str], ...] = ()  # cases that did not run, and why
     load_seconds: float = 0.0
+    median_seconds: float | None = None  # of one inference; a rough number for a search, where it was asked for
 
 
 def execute(job: Execution) -> Outputs:
@@ -170,8 +173,21 @@ def execute(job: Execution) -> Outputs:
             names = tuple(found)
             # A copy, because engines hand out views of buffers they write to again.
             outputs |= {f"{label}/{name}": _read(np.array(value), scales.get(name)) for name, value in found.items()}
+        median = None if failures or not job.timed_seconds else _median(session, arrays, cases[0], job)
     np.savez(job.outputs, **outputs)  # type: ignore[arg-type]
-    return Outputs(job.outputs, tuple(cases), names, tuple(failures), load_seconds)
+    return Outputs(job.outputs, tuple(cases), names, tuple(failures), load_seconds, median)
+
+
+def _median(session: Session, arrays: np.lib.npyio.NpzFile, case: str, job: Execution) -> float:
+    """Time one case again and again; the median of what fits into the time, of three runs at least."""
+    inputs = feed(arrays, case, job.feeds)
+    samples: list[float] = []
+    until = time.perf_counter() + job.timed_seconds
+    while len(samples) < 3 or time.perf_counter() < until:
+        began = time.perf_counter()
+        session.run(inputs)
+        samples.append(time.perf_counter() - began)
+    return statistics.median(samples)
 
 
 def feed(arrays: np.lib.npyio.NpzFile, case: str, feeds: tuple[Feed, ...]) -> dict[str, np.ndarray]:

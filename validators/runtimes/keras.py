@@ -62,7 +62,7 @@ def in_float64(model: keras.Model, *, trusted: bool) -> keras.Model:
             [weight.astype("float64") if weight.dtype.kind == "f" else weight for weight in model.get_weights()]
         )
         for layer in wide._flatten_layers():
-            # NOTE: Why: Keras's Normalization computes with copies of its weights, which setting them leaves as they were.
+            # NOTE: Why: Normalization computes with copies of its weights, which setting them leaves as they were.
             if hasattr(layer, "finalize_state"):
                 layer.finalize_state()
     finally:
