@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from convert.spec import FP32
+from convert.spec import CALIBRATED, FP32
 from validators import tolerance
 from validators.inputs import CaseSet
 from validators.runtimes import REPEAT, Outputs
@@ -77,7 +77,12 @@ def judge(
             return Verdict.of([*findings, Finding("cases", Status.NOT_RUN, few)])
         findings += _influence(native, actual, cases, binding, usable)
         outputs = [
-            _output(_Sides(expected, found, native, actual, wide if oracle else None, simulated), usable, precision)
+            _output(
+                _Sides(expected, found, native, actual, wide if oracle else None, simulated),
+                usable,
+                precision,
+                _beyond(cases, precision, usable),
+            )
             for expected, found in binding.outputs
         ]
         findings += [
@@ -288,8 +293,17 @@ class _Sides:
     ideal: Stored | None
 
 
-def _output(sides: _Sides, usable: tuple[str, ...], precision: str) -> OutputParity:
-    """Measure one output over all cases and judge it."""
+def _beyond(cases: CaseSet, precision: str, usable: tuple[str, ...]) -> frozenset[str]:
+    """Name the cases that a precision with fixed ranges is judged on one by one only: all but real inputs.
+
+    Where activations leave their ranges, artifact and ideal both err without measure, and would drown every fault.
+    """
+    real = [case for case in usable if case in cases.evaluation]
+    return frozenset(usable) - frozenset(real) if precision in CALIBRATED and real else frozenset()
+
+
+def _output(sides: _Sides, usable: tuple[str, ...], precision: str, beyond: frozenset[str]) -> OutputParity:
+    """Measure one output over all cases and judge it; those `beyond` the ranges count one by one only."""
     name, native, wide = sides.expected, sides.native, sides.wide
     if native[f"{usable[0]}/{name}"].dtype.kind != "f":
         return _exact(sides, usable, precision)
@@ -301,7 +315,7 @@ def _output(sides: _Sides, usable: tuple[str, ...], precision: str) -> OutputPar
     for case in usable:
         key = f"{case}/{name}"
         allowed = None if sides.ideal is None else sides.ideal[f"{case}/{sides.found}"]
-        into = aside if case in chaotic else sums
+        into = aside if case in chaotic or case in beyond else sums
         _add(into, case, basis[key], native[key], sides.actual[f"{case}/{sides.found}"], allowed)
     if not sums.elements:
         reason = "no element is finite, so there is nothing to compare"

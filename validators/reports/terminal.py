@@ -93,12 +93,14 @@ def _table(report: Report) -> Table:
 
 
 def _numbers(attempt: Attempt | None) -> list[str]:
-    """Give the worst output's ratio, scaled error and SQNR."""
+    """Give the worst output's ratio, scaled error and SQNR; of a reduced precision the SQNR on real inputs."""
     outputs = attempt.parity.outputs if attempt is not None and attempt.parity is not None else ()
     if not outputs:
         return ["-", "-", "-"]
     worst = max(outputs, key=lambda output: (output.status is Status.FAIL, output.ratio or 0.0, output.scaled_max))
     ratio = "-" if worst.ratio is None else f"{worst.ratio:.3g}"
+    if attempt is not None and attempt.quality is not None:
+        return [ratio, "-", "-" if attempt.quality.sqnr_db is None else f"{attempt.quality.sqnr_db:.0f}"]
     if worst.sqnr_db is not None:
         return [ratio, f"{worst.scaled_max:.1e}", f"{worst.sqnr_db:.0f}"]
     return [ratio, f"{worst.scaled_max:.1e}" if worst.max_abs else "0", "-" if worst.max_abs else "exact"]
