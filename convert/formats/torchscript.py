@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import pickletools
 import re
 import zipfile
 from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
 
 from convert.formats import FORMATS, Draft, Facts, Format, Unsigned
 from convert.sources import Probe
-from convert.sources._probe import probe
+from convert.sources._probe import WHOLE, probe
 from convert.sources._torch import read_promise
-from convert.spec import SIGNATURE_FILE, Promise, Signature, TensorSpec
+from convert.spec import (
+    FP16,
+    FP32,
+    INT8,
+    INT8_DYNAMIC,
+    INT8_WEIGHTS,
+    SIGNATURE_FILE,
+    Promise,
+    Signature,
+    TensorSpec,
+)
 
 _EXTRA = f"extra/{SIGNATURE_FILE}"
+_STORAGE = re.compile(r"\btorch (\w+)Storage\b")
 _OPERATOR = re.compile(r"\b(?:torch|ops\.\w+)\.(\w+)\(")
 
 
@@ -68,7 +81,30 @@ def read(path: Path) -> Facts:
     for member in seen.members:
         if member.startswith(f"{seen.root}/code/") and member.endswith(".py"):
             operators.update(_OPERATOR.findall(seen.read(member).decode(errors="replace")))
-    return Facts(Signature(promise.inputs, promise.outputs), dict(sorted(operators.items())))
+    precision = precision_of(operators, _dtypes(seen))
+    return Facts(Signature(promise.inputs, promise.outputs), dict(sorted(operators.items())), precision=precision)
+
+
+def precision_of(operators: Mapping[str, int], dtypes: Collection[str]) -> str:
+    """Tell the precision from the operators an archive's code calls and the dtypes of its constants."""
+    if "quantize_per_tensor" in operators:
+        return INT8
+    if any(name in operators for name in ("linear_dynamic", "quantized_lstm", "quantized_gru")):
+        return INT8_DYNAMIC
+    if "dequantize" in operators and "QInt8" in dtypes:
+        return INT8_WEIGHTS
+    return FP16 if "Half" in dtypes else FP32
+
+
+def _dtypes(seen: Probe) -> set[str]:
+    """Name the dtypes of the archive's constants by their storages, as PyTorch names these, running nothing in it."""
+    found: set[str] = set()
+    for name in ("constants.pkl", "data.pkl"):
+        if seen.has(name):
+            opcodes = pickletools.genops(seen.read(f"{seen.root}/{name}", WHOLE))
+            globals_ = (str(argument) for opcode, argument, _ in opcodes if opcode.name == "GLOBAL")
+            found.update(_STORAGE.findall("\n".join(globals_)))
+    return found
 
 
 FORMATS.register(Format("torchscript", "TorchScript (.pt)", ".pt", recognise, seal, read))

@@ -1,0 +1,116 @@
+"""Dynamic int8 for TorchScript: linear and recurrent layers with int8 weights, inputs quantized as they come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convert.formats._torchscript_graph import Script, inputs, replace
+from convert.formats._torchscript_layers import CELLS, LINEAR, RECURRENT, Place
+from convert.precision import QUANTIZERS, Layer, Quantizer, Reduced, Reduction
+from convert.precision._torchscript import (
+    REDUCED_RANGE,
+    RETIRING,
+    TORCHSCRIPT,
+    finish,
+    left_float,
+    listed,
+    open_base,
+    quantized,
+)
+from convert.spec import INT8_DYNAMIC
+
+if TYPE_CHECKING:
+    import torch
+
+#: NOTE: Why no convolutions: PyTorch's dynamic ones give their output the scale of their input, and clip it.
+KINDS = (LINEAR, RECURRENT)
+
+#: How many inputs of `aten::lstm` and `aten::gru` one layer and direction has, with and without biases.
+WITH_BIAS, WITHOUT_BIAS = 4, 2
+
+
+def quantize(task: Reduction) -> Reduced:
+    """Put PyTorch's dynamic kernels in the place of linear and recurrent layers."""
+    script, found, chosen = open_base(task, KINDS)
+    done = [place for place in chosen if (_linear if place.kind == LINEAR else _recurrent)(script, place)]
+    if not done:
+        open_base(task, ())  # says what there is, and that nothing can be
+    kept = [entry.layer for entry in task.recipe.kept]
+    return finish(script, task, (*left_float(found, done, kept), RETIRING))
+
+
+def _linear(script: Script, place: Place) -> bool:
+    import torch
+
+    taken = inputs(place.node)
+    packed = torch.ops.quantized.linear_prepack(quantized(place.weights[0]), script.value(taken[2]))
+    held = script.attribute(f"{place.name}_packed", packed)
+    replace(
+        place.node.output(),
+        script.operator("quantized::linear_dynamic", [taken[0], held, REDUCED_RANGE], place.node),
+    )
+    return True
+
+
+def _recurrent(script: Script, place: Place) -> bool:
+    """Put in `quantized_lstm` or `quantized_gru`; not for projections and packed sequences, which these lack."""
+    taken = inputs(place.node)
+    biased = script.value(taken[CELLS + 1])
+    size = WITH_BIAS if biased else WITHOUT_BIAS
+    rows = place.weights[0].shape[0]
+    fits = all(weight.shape[0] == rows for weight in place.weights) and isinstance(biased, bool)
+    if not fits or len(place.weights) % size:
+        return False
+    cells = []
+    for start in range(0, len(place.weights), size):
+        cell = _cell(place.weights[start : start + size])
+        cells.append(script.attribute(f"{place.name}_cell_{start // size}", cell))
+    packed = script.list_of(cells, cells[0].type(), place.node)
+    values = [*taken[:CELLS], packed, script.constant(value=True, before=place.node), *taken[CELLS + 2 :]]
+    if place.operator == "lstm":
+        integers = script.constant(_qint8(), place.node)
+        values += [integers, script.constant(value=True, before=place.node)]
+    node = script.graph.create(f"aten::quantized_{place.operator}", values, len(list(place.node.outputs())))
+    node.insertBefore(place.node)
+    for old, new in zip(place.node.outputs(), node.outputs(), strict=True):
+        old.replaceAllUsesWith(new)
+    place.node.destroy()
+    return True
+
+
+def _qint8() -> int:
+    """Give the number TorchScript has for the dtype of quantized 8-bit integers, `c10::ScalarType::QInt8`."""
+    return 12
+
+
+def _cell(weights: tuple[torch.Tensor, ...]) -> Any:
+    import torch
+
+    rows = weights[0].shape[0]
+    biases = weights[2:] or (torch.zeros(rows), torch.zeros(rows))
+    packs = [
+        torch.ops.quantized.linear_prepack(quantized(weight), bias)
+        for weight, bias in zip(weights[:2], biases, strict=True)
+    ]
+    return torch.ops.quantized.make_quantized_cell_params_dynamic(*packs, *biases, REDUCED_RANGE)
+
+
+def layers(base: Path) -> tuple[Layer, ...]:
+    """List the linear and recurrent layers."""
+    return listed(base, KINDS)
+
+
+QUANTIZERS.register(
+    Quantizer(
+        name="torch-dynamic",
+        title="PyTorch's dynamic int8 kernels",
+        format="torchscript",
+        precisions=(INT8_DYNAMIC,),
+        rank=10,
+        why="the only dynamic kernels PyTorch has",
+        environment=TORCHSCRIPT,
+        quantize=quantize,
+        layers=layers,
+    )
+)
