@@ -36,6 +36,10 @@ OTHER_SIZES = (16, 24)
 #: Rows of the user's own file that are run one by one; the report says when there were more.
 USER_ROWS = 256
 
+#: The same where there are right answers to them: of a metric that changes on 1 % of rows, so many show a loss of 1 %
+#: at 95 % confidence, which 256 do not.
+LABELLED_ROWS = 1024
+
 #: Rows of the user's batch case, where the batch is free.
 USER_BATCH = 8
 USER_BATCH_CASE = "user-batch"
@@ -66,6 +70,7 @@ class CaseSet:
     notes: tuple[str, ...] = ()
     evaluation: tuple[str, ...] = ()  # cases that quality is judged on: the user's rows, else generated natural ones
     data: str = GENERATED  # where those come from, for people
+    rows: int = 0  # cases that the user's file has in all, used or not
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,9 +136,17 @@ def probes(signature: Signature, cases: list[Case]) -> list[tuple[str, Case]]:
 
 
 def collect(
-    signature: Signature, seed: int, user: Mapping[str, np.ndarray] | None, path: Path, data: str = USER_FILE
+    signature: Signature,
+    seed: int,
+    user: Mapping[str, np.ndarray] | None,
+    path: Path,
+    data: str = USER_FILE,
+    most: int = USER_ROWS,
 ) -> CaseSet:
-    """Make all cases of a run and write them to `path`, an `.npz` with keys <case>/<input>; `data` names the user's.
+    """Make all cases of a run and write them to `path`, an `.npz` with keys <case>/<input>.
+
+    `data` names the user's inputs, of which at most so many rows are used: `LABELLED_ROWS` where their right answers
+    are known.
 
     Raises UsageError where the user's arrays do not fit the signature, or all cases do not fit into memory.
     """
@@ -146,7 +159,7 @@ def collect(
     cases += [case for _, case in probing]
     evaluation = [f"{kind}-{i}" for kind in NATURAL for i in range(KINDS[kind])]
     if user is not None:
-        own, note = user_cases(signature, user)
+        own, note = user_cases(signature, user, most)
         cases += own
         notes += note
         evaluation = [case.name for case in own if case.name != USER_BATCH_CASE]
@@ -164,6 +177,7 @@ def collect(
         tuple(notes),
         tuple(evaluation),
         GENERATED if user is None else data,
+        0 if user is None else max(_row_counts(signature, user).values(), default=1),
     )
 
 
@@ -207,13 +221,33 @@ def specs_of(arrays: Mapping[str, np.ndarray]) -> tuple[TensorSpec, ...]:
     return tuple(specs)
 
 
-def user_cases(signature: Signature, arrays: Mapping[str, np.ndarray]) -> tuple[list[Case], list[str]]:
+def user_cases(
+    signature: Signature, arrays: Mapping[str, np.ndarray], most: int = USER_ROWS
+) -> tuple[list[Case], list[str]]:
     """Cut the user's arrays into cases: single rows and one batch where the batch is free, else pieces that fit.
 
     Raises UsageError, naming the input, where names, dtypes, shapes or row counts do not fit.
     """
     import numpy as np
 
+    counts = _row_counts(signature, arrays)
+    total = max(counts.values(), default=1)
+    notes = [] if total <= most else [f"{most} of the inputs file's {total} rows were used"]
+    pieces = [(f"user-{i}", i, i + 1) for i in range(min(total, most))]
+    if total > 1 and all(spec.shape[:1] == (BATCH,) for spec in signature.inputs if spec.shape):
+        pieces.append((USER_BATCH_CASE, 0, min(total, USER_BATCH)))
+    cases = []
+    for label, start, stop in pieces:
+        cut = {}
+        for name, array in arrays.items():
+            step = array.shape[0] // counts[name] if name in counts else 0
+            cut[name] = np.ascontiguousarray(array[start * step : stop * step]) if step else array
+        cases.append(Case(label, _sizes(signature, cut), cut))
+    return cases, notes
+
+
+def _row_counts(signature: Signature, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Say how many cases each of the user's arrays holds; those that all cases share are left out."""
     takes = f"the model takes: {', '.join(map(str, signature.inputs))}"
     expected = {spec.name: spec for spec in signature.inputs}
     for name in [*(set(arrays) - set(expected)), *(set(expected) - set(arrays))]:
@@ -229,19 +263,7 @@ def user_cases(signature: Signature, arrays: Mapping[str, np.ndarray]) -> tuple[
             raise UsageError(f"{name} in the inputs file{reason}", fix=takes)
         if count is not None:
             counts[name] = count
-    total = next(iter(counts.values()), 1)
-    notes = [] if total <= USER_ROWS else [f"{USER_ROWS} of the inputs file's {total} rows were used"]
-    pieces = [(f"user-{i}", i, i + 1) for i in range(min(total, USER_ROWS))]
-    if total > 1 and all(spec.shape[:1] == (BATCH,) for spec in signature.inputs if spec.shape):
-        pieces.append((USER_BATCH_CASE, 0, min(total, USER_BATCH)))
-    cases = []
-    for label, start, stop in pieces:
-        cut = {}
-        for name, array in arrays.items():
-            step = array.shape[0] // counts[name] if name in counts else 0
-            cut[name] = np.ascontiguousarray(array[start * step : stop * step]) if step else array
-        cases.append(Case(label, _sizes(signature, cut), cut))
-    return cases, notes
+    return counts
 
 
 def _fit(spec: TensorSpec, array: np.ndarray) -> tuple[str, int | None]:

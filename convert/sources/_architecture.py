@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convert import callables
+from convert.callables import FORM
 from convert.errors import LoadError, MissingExtra, UsageError
 from convert.sources._torch import loaded
 from convert.spec import LoadOptions, SourceFile
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
 
     from convert.sources import LoadedModel
 
-FORM = "package.module:callable or path/file.py:callable"
 #: Packages that a LightningModule's file imports.
 LIGHTNING = ("lightning", "pytorch_lightning", "lightning_fabric")
 
@@ -72,35 +69,17 @@ def build(architecture: str, keywords: Keywords = without_arguments) -> torch.nn
 
 def find(architecture: str) -> tuple[Callable[..., Any], str]:
     """Import the callable that `architecture` names; gives it with its name."""
-    place, _, name = architecture.rpartition(":")
-    if not place or not name:
-        raise UsageError(f"cannot read --architecture {architecture!r}", fix=f"write it as {FORM}")
-    try:
-        namespace = _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        if error.name in LIGHTNING:
-            raise MissingExtra(
-                f"--architecture: {place} imports {error.name!r}, which is not installed",
-                fix=f"pip install {error.name}; or name a file that builds the plain torch.nn.Module within",
-            ) from error
-        raise UsageError(
-            f"--architecture: there is no module {error.name!r}",
-            fix="run from the folder it lives in, install it, or name the file: path/file.py:callable",
-        ) from error
-    except UsageError:
-        raise
-    except Exception as error:
-        raise LoadError(
-            f"--architecture: importing {place} failed: {type(error).__name__}: {summary(error)}",
-            fix=f"correct it until Python imports {place} by itself",
-        ) from error
-    factory = getattr(namespace, name, None)
-    if not callable(factory):
-        offered = sorted(key for key, value in vars(namespace).items() if callable(value) and not key.startswith("_"))
-        raise UsageError(
-            f"--architecture: {place} has no callable {name!r}", fix=f"it has: {', '.join(offered[:12]) or 'none'}"
-        )
-    return factory, name
+    return callables.find(architecture, "--architecture", missing=_lightning)
+
+
+def _lightning(place: str, error: ModuleNotFoundError) -> MissingExtra | None:
+    """Say how to go on without a package that a LightningModule's file imports."""
+    if error.name not in LIGHTNING:
+        return None
+    return MissingExtra(
+        f"--architecture: {place} imports {error.name!r}, which is not installed",
+        fix=f"pip install {error.name}; or name a file that builds the plain torch.nn.Module within",
+    )
 
 
 def fit(
@@ -168,18 +147,3 @@ def renamed(weights: Mapping[str, Any], expected: list[str], said: list[str], *,
                 return {f"{prefix}{name}": value for name, value in weights.items()}
         break
     return weights
-
-
-def _import_file(path: Path) -> Any:
-    if not path.is_file():
-        raise UsageError(f"--architecture: there is no file {path}", fix=f"write it as {FORM}")
-    name = f"edgeproof_architecture_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"--architecture: {path} cannot be imported", fix=f"write it as {FORM}")
-    namespace = importlib.util.module_from_spec(spec)
-    sys.modules[name] = namespace
-    # The file's neighbours are importable, as when it is run as a script.
-    sys.path.append(str(path.resolve().parent))
-    spec.loader.exec_module(namespace)
-    return namespace

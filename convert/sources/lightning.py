@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from convert.callables import FORM
 from convert.errors import LoadError, UsageError
 from convert.sources import SOURCES, TORCH, LoadedModel, Probe, Source
-from convert.sources._architecture import FORM, fit
+from convert.sources._architecture import fit
 from convert.sources._probe import foreign_globals, probe
 from convert.sources.torch_weights import pickled, state_of
 from convert.spec import LoadOptions, SourceFile
