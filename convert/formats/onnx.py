@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from convert.errors import EdgeproofError
 from convert.formats import FORMATS, Draft, Facts, Foreign, Format, FormatError
 from convert.formats._onnx_names import canonicalise
+from convert.formats._onnx_precision import boundary_scales, precision_of
 from convert.sources._onnx import STANDARD, check_external_data, external_files, looks_like_onnx, tensors_of
-from convert.spec import BATCH, CUSTOM, Dim, Signature, TensorSpec
+from convert.spec import BATCH, CUSTOM, Dim, Scale, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -123,16 +124,18 @@ def forget_stack_traces(model: onnx.ModelProto) -> None:
 
 
 def read(path: Path) -> Facts:
-    """Read the graph's inputs, outputs and operators."""
+    """Read the graph's inputs, outputs, operators and precision."""
     model = read_model(path, whole=False)
     initializers = {tensor.name for tensor in model.graph.initializer}
-    inputs = tuple(_spec(value) for value in model.graph.input if value.name not in initializers)
-    outputs = tuple(_spec(value) for value in model.graph.output)
+    scales = boundary_scales(model)
+    inputs = tuple(_spec(value, scales) for value in model.graph.input if value.name not in initializers)
+    outputs = tuple(_spec(value, scales) for value in model.graph.output)
     nodes = [node for graph in graphs(model.graph) for node in graph.node]
     operators = Counter(kind_of(node) for node in nodes)
     version = max((entry.version for entry in model.opset_import if entry.domain in STANDARD), default=1)
     requires = (f"ONNX opset {version}", f"ONNX IR version {model.ir_version}")
-    return Facts(Signature(inputs, outputs), dict(sorted(operators.items())), requires, foreign_in(model))
+    found = dict(sorted(operators.items()))
+    return Facts(Signature(inputs, outputs), found, requires, foreign_in(model), precision_of(model))
 
 
 def kind_of(node: Any) -> str:
@@ -199,7 +202,7 @@ def _name_dimensions(value: Any, spec: TensorSpec) -> None:
             dim.dim_value = promised
 
 
-def _spec(value: Any) -> TensorSpec:
+def _spec(value: Any, scales: dict[str, Scale]) -> TensorSpec:
     import onnx
 
     tensor = value.type.tensor_type
@@ -210,7 +213,7 @@ def _spec(value: Any) -> TensorSpec:
         else:
             shape.append(dim.dim_param or (BATCH if axis == 0 else f"{value.name}_{axis}"))
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    return TensorSpec(value.name, dtype, tuple(shape))
+    return TensorSpec(value.name, dtype, tuple(shape), quantized=scales.get(value.name))
 
 
 FORMATS.register(Format("onnx", "ONNX (.onnx)", ".onnx", looks_like_onnx, seal, read, companions))
