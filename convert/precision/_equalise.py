@@ -60,6 +60,11 @@ class Pair:
     second: Linear
     flattened: str = ""  # where the channels were when other axes were merged with theirs
 
+    @property
+    def keys(self) -> set[Hashable]:
+        """What may be scaled."""
+        return {self.first.weights, *self.first.biases, self.second.weights}
+
 
 def pairs(
     linears: Sequence[Linear], passing: Sequence[Passing], uses: Mapping[str, int], outputs: Sequence[str]
@@ -92,17 +97,13 @@ def equalise(arrays: Mapping[Hashable, np.ndarray], found: Sequence[Pair]) -> di
     import numpy as np
 
     shared = _shared(found)
-    fit = [pair for pair in found if not _keys(pair) & shared and _matches(arrays, pair)]
-    now = {key: np.array(arrays[key]) for pair in fit for key in _keys(pair)}
+    fit = [pair for pair in found if not pair.keys & shared and _matches(arrays, pair)]
+    now = {key: np.array(arrays[key]) for pair in fit for key in pair.keys}
     changed: set[Hashable] = set()
     for _ in range(PASSES):
         if not sum(_scale(now, pair, changed) for pair in fit):
             break
     return {key: now[key] for key in now if key in changed}
-
-
-def _keys(pair: Pair) -> set[Hashable]:
-    return {pair.first.weights, *pair.first.biases, pair.second.weights}
 
 
 def _shared(found: Sequence[Pair]) -> set[Hashable]:
@@ -115,7 +116,7 @@ def _matches(arrays: Mapping[Hashable, np.ndarray], pair: Pair) -> bool:
     """Whether the second layer takes a whole number of inputs per channel of the first, and all is finite float32."""
     import numpy as np
 
-    if not all(arrays[key].dtype == np.float32 and np.isfinite(arrays[key]).all() for key in _keys(pair)):
+    if not all(arrays[key].dtype == np.float32 and np.isfinite(arrays[key]).all() for key in pair.keys):
         return False
     made = arrays[pair.first.weights].shape[pair.first.out_axis or 0]
     taken = arrays[pair.second.weights].shape[pair.second.in_axis or 0]
@@ -144,7 +145,7 @@ def _scale(now: dict[Hashable, np.ndarray], pair: Pair, changed: set[Hashable]) 
         for key in pair.first.biases:
             bias = now[key]
             now[key] = (bias.reshape(-1) / scales).reshape(bias.shape).astype(np.float32)
-        changed |= _keys(pair)
+        changed |= pair.keys
     return count
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convert.formats.onnx import read_model, write_model
+from convert.formats.onnx import graphs, read_model, write_model
 from convert.precision._equalise import FIRST, LAST, Linear, Passing, equalise, pairs
-from convert.rewrites._graph import attribute, constants, graphs, sizes
 from convert.sources._onnx import STANDARD
 
 if TYPE_CHECKING:
@@ -39,40 +37,69 @@ def equalised(model: onnx.ModelProto) -> int:
         read.take(node)
     outputs = [value.name for value in model.graph.output]
     found = list(pairs(read.linears, read.passing, uses, outputs))
-    keys = {key for pair in found for key in (pair.first.weights, *pair.first.biases, pair.second.weights)}
-    # The same key in two roles is found by `equalise`; one that something else reads too is found here.
-    arrays: dict[Hashable, np.ndarray] = {key: read.constants[str(key)] for key in keys}
-    once = [
-        pair
-        for pair in found
-        if all(uses[str(k)] == 1 for k in (pair.first.weights, *pair.first.biases, pair.second.weights))
-    ]
+    # Weights that two layers of the pairs share are found by `equalise`; what something else reads too is found here.
+    once = [pair for pair in found if all(uses[str(key)] == 1 for key in pair.keys)]
+    arrays = {key: read.numbers(str(key)) for pair in once for key in pair.keys}
     changed = equalise(arrays, once)
-    for tensor in _tensors(model):
-        if tensor[0] in changed:
-            tensor[1].CopyFrom(numpy_helper.from_array(changed[tensor[0]], tensor[1].name))
+    for name, tensor in _constants(model.graph).items():
+        if name in changed:
+            tensor.CopyFrom(numpy_helper.from_array(changed[name], tensor.name))
     return len(changed)
 
 
-def _tensors(model: onnx.ModelProto) -> list[tuple[str, Any]]:
-    """List the constants of the main graph with the names that nodes read them by."""
-    found: list[tuple[str, Any]] = [(tensor.name, tensor) for tensor in model.graph.initializer]
-    for node in model.graph.node:
-        if node.op_type == "Constant":
-            found += [(node.output[0], entry.t) for entry in node.attribute if entry.name == "value"]
+def _constants(graph: Any) -> dict[str, Any]:
+    """Give the constant tensors of the main graph by the names that nodes read them by."""
+    found = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.domain in STANDARD:
+            found.update((node.output[0], entry.t) for entry in node.attribute if entry.name == "value")
     return found
+
+
+def _attribute(node: Any, name: str, default: Any) -> Any:
+    import onnx
+
+    found = next((entry for entry in node.attribute if entry.name == name), None)
+    return default if found is None else onnx.helper.get_attribute_value(found)
+
+
+def _sizes(model: onnx.ModelProto) -> dict[str, list[int]]:
+    """Give the sizes of the main graph's values as far as they are known; 0 for a free one."""
+    import onnx
+    from google.protobuf.message import EncodeError
+
+    try:
+        graph = onnx.shape_inference.infer_shapes(model).graph
+    except (onnx.shape_inference.InferenceError, EncodeError):  # the latter of one that is over 2 GB
+        graph = model.graph
+    return {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.value_info, *graph.output)
+        if value.type.tensor_type.HasField("shape")
+    }
 
 
 class _Reader:
     """What of a graph's nodes takes part."""
 
     def __init__(self, model: onnx.ModelProto, uses: Counter[str]) -> None:
-        self.constants = constants(model.graph)
-        self.sizes = sizes(model)
+        self.tensors = _constants(model.graph)
+        self.sizes = _sizes(model)
         self.uses = uses
         self.readers = {name: node for node in model.graph.node for name in node.input}
         self.linears: list[Linear] = []
         self.passing: list[Passing] = []
+
+    def numbers(self, name: str) -> np.ndarray:
+        """Give a constant's numbers."""
+        from onnx import numpy_helper
+
+        found: np.ndarray = numpy_helper.to_array(self.tensors[name])
+        return found
+
+    def array(self, name: str) -> np.ndarray | None:
+        """Give a constant's numbers, or None where it is none."""
+        return self.numbers(name) if name in self.tensors else None
 
     def take(self, node: Any) -> None:
         """Note a node where it is a layer or lets scales pass."""
@@ -93,7 +120,7 @@ class _Reader:
     def _keeps_batch(self, node: Any) -> bool:
         """Whether all axes but the batch are merged, in their order."""
         if node.op_type == "Flatten":
-            return bool(attribute(node, "axis", 1) == 1)
+            return bool(_attribute(node, "axis", 1) == 1)
         before, after = (self.sizes[name] for name in (node.input[0], node.output[0]))
         size = 1
         for dim in before[1:]:
@@ -103,10 +130,10 @@ class _Reader:
         return after[1] == size
 
     def _convolution(self, node: Any) -> None:
-        weights = self.constants.get(node.input[1])
+        weights = self.array(node.input[1])
         if weights is None:
             return
-        groups = attribute(node, "group", 1)
+        groups = _attribute(node, "group", 1)
         turned = node.op_type == "ConvTranspose"
         if groups == 1:
             ins, outs = (0, 1) if turned else (1, 0)
@@ -117,24 +144,24 @@ class _Reader:
         self._add(node.input[0], node.output[0], node.input[1], ins, outs, list(node.input[2:]), FIRST)
 
     def _product(self, node: Any) -> None:
-        weights = self.constants.get(node.input[1])
-        if weights is None or weights.ndim != 2 or attribute(node, "transA", 0):
+        weights = self.array(node.input[1])
+        if weights is None or weights.ndim != 2 or _attribute(node, "transA", 0):
             return
-        ins, outs = (1, 0) if attribute(node, "transB", 0) else (0, 1)
+        ins, outs = (1, 0) if _attribute(node, "transB", 0) else (0, 1)
         gives, biases = node.output[0], list(node.input[2:])
         after = self.readers.get(gives)
         if node.op_type == "MatMul" and after is not None and after.op_type == "Add" and self.uses[gives] == 1:
             other = next((name for name in after.input if name != gives), "")
-            if other in self.constants:
+            if other in self.tensors:
                 gives, biases = after.output[0], [other]
         self._add(node.input[0], gives, node.input[1], ins, outs, biases, LAST)
 
     def _add(self, takes: str, gives: str, weights: str, ins: int, outs: int, biases: list[str], along: str) -> None:
-        channels = self.constants[weights].shape[outs]
+        channels = self.tensors[weights].dims[outs]
         biases = [name for name in biases if name]
         plain = all(self._is_bias(name, channels) for name in biases)
         self.linears.append(Linear(takes, gives, weights, ins, outs if plain else None, tuple(biases), along))
 
     def _is_bias(self, name: str, channels: int) -> bool:
-        values = self.constants.get(name)
+        values = self.array(name)
         return values is not None and values.size == channels and values.shape[-1] == channels

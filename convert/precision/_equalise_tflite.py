@@ -42,10 +42,7 @@ def equalised(model: Any) -> int:
     found = [
         pair
         for pair in pairs(read.linears, read.passing, uses, [str(index) for index in graph.outputs])
-        if all(
-            uses[str(key)] == 1 and owners[graph.tensors[key].buffer] == 1
-            for key in (pair.first.weights, *pair.first.biases, pair.second.weights)
-        )
+        if all(uses[str(key)] == 1 and owners[graph.tensors[key].buffer] == 1 for key in pair.keys)
     ]
     changed = equalise(read.arrays, found)
     for key, array in changed.items():
