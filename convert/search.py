@@ -29,6 +29,9 @@ SENSITIVITY_SHARE = 0.5
 #: The share of the noise whose layers are the first set that is tried.
 KNEE = 0.9
 
+#: Latencies that differ by less count as equal: the same file against itself on a busy machine differed by 30 %.
+SAME_LATENCY = 1.3
+
 Progress = Callable[[int, int, str], None]
 
 
@@ -140,6 +143,7 @@ class _Run:
     progress: Progress
     scores: dict[Recipe, Score] = field(default_factory=dict)
     noises: dict[tuple[int, ...], float] = field(default_factory=dict)  # of groups of layers quantized alone
+    shares: dict[int, float] = field(default_factory=dict)  # of the noise, by layer
     probes: set[Recipe] = field(default_factory=set)  # that measure groups of layers
     longest: float = 0.0  # seconds of one evaluation
     expected: int = 0  # evaluations in all, as far as can be told
@@ -171,7 +175,8 @@ class _Run:
         size = score.file_bytes / max(1, first.file_bytes)
         if score.latency_seconds is None or not first.latency_seconds:
             return size
-        return size + score.latency_seconds / first.latency_seconds
+        slower = score.latency_seconds / first.latency_seconds
+        return size + (slower if not 1 / SAME_LATENCY < slower < SAME_LATENCY else 1.0)
 
     def best(self) -> Recipe:
         """Choose the cheapest that passed, else that of the best quality; then the earlier.
@@ -244,10 +249,10 @@ def _improve(run: _Run) -> None:
         base = _equalised(run, base)
     if run.scores[base].passed or not run.abilities.layers or not run.abilities.keeps:
         return
-    units = _sensitivity(run, base)
-    chosen = _enough(run, base, units)
+    _sensitivity(run, base)
+    chosen = _enough(run, base)
     if chosen is not None:
-        chosen = _lighter(run, chosen, units)
+        chosen = _lighter(run, chosen)
         _give_back(run, chosen)
         _name_the_price(run, base)
 
@@ -276,32 +281,33 @@ def _equalised(run: _Run, recipe: Recipe) -> Recipe:
     return max(tried, key=lambda one: _worth(run.scores[one]))
 
 
-def _sensitivity(run: _Run, base: Recipe) -> list[tuple[int, ...]]:
+def _sensitivity(run: _Run, base: Recipe) -> None:
     """Measure what groups of layers cost when they alone are quantized, the worst split until single layers are left.
 
     NOTE: Why alone: noise adds up, so that a second bad layer hides what leaving a first one in float would gain, and
     a tensor with an outlier spoils the layer that makes it and the layer that takes it; measured alone, both show.
-    Gives groups of layers, the worst per layer first.
+    Layers of groups that there is no time or no reason to split share the noise of their group.
     """
     count = len(run.abilities.layers)
     until = run.clock() + SENSITIVITY_SHARE * (run.deadline - run.clock())
     units = _parts(tuple(range(count)), min(GROUPS, count))
     for left, unit in enumerate(units):
-        run.expect(2 * len(units) - left, f"measuring {count} layers in {len(units)} groups")
+        groups = "" if len(units) == count else f" in {len(units)} groups"
+        run.expect(2 * len(units) - left, f"measuring what {count} layers{groups} cost")
         _measure(run, base, unit)
     while run.clock() + run.longest < until:
         total = sum(run.noises[unit] for unit in units)
-        groups = [unit for unit in units if len(unit) > 1]
-        if sum(run.noises[unit] for unit in groups) <= (1 - RESOLVED) * total:
+        several = [unit for unit in units if len(unit) > 1]
+        if sum(run.noises[unit] for unit in several) <= (1 - RESOLVED) * total:
             break
-        worst = max(groups, key=lambda unit: run.noises[unit])
+        worst = max(several, key=lambda unit: run.noises[unit])
         halves = _parts(worst, 2)
-        run.expect(2 * len(groups), f"looking for the sensitive of {count} layers")
+        run.expect(2 * len(several), f"looking for the sensitive of {count} layers")
         for half in halves:
             _measure(run, base, half)
         place = units.index(worst)
         units[place : place + 1] = halves
-    return sorted(units, key=lambda unit: -run.noises[unit] / len(unit))
+    run.shares = {index: run.noises[unit] / len(unit) for unit in units for index in unit}
 
 
 def _parts(unit: tuple[int, ...], count: int) -> list[tuple[int, ...]]:
@@ -327,68 +333,56 @@ def _keeping(run: _Run, base: Recipe, layers: Iterable[int]) -> Recipe:
     return replace(base, kept=kept)
 
 
-def _enough(run: _Run, base: Recipe, units: Sequence[tuple[int, ...]]) -> Recipe | None:
-    """Find the fewest of the worst groups that pass when kept, assuming that more pass where fewer do; None if none.
+def _enough(run: _Run, base: Recipe) -> Recipe | None:
+    """Find the fewest of the worst layers that pass when kept, assuming that more pass where fewer do; None if none.
 
     Begins with those that make most of the noise, where it also looks again which ranges are best: beside one very
-    bad layer nothing could be told about the others.
+    bad layer nothing could be told about the others. One layer is always quantized; else nothing would be.
     """
-    first = _knee(run, units)
-    run.expect(2 + len(run.abilities.ranges) + 2 * len(units).bit_length(), "leaving the worst layers in float")
-
-    def kept(count: int) -> Recipe:
-        return _keeping(run, base, [index for unit in units[:count] for index in unit])
-
-    if not run.score(kept(first)).passed:
-        base = replace(_other_ranges(run, kept(first)), kept=())
+    order = sorted(run.shares, key=lambda index: -run.shares[index])
+    most = len(order) - 1
+    if not most:
+        return None
+    first = min(most, _knee([run.shares[index] for index in order]))
+    run.expect(2 + len(run.abilities.ranges) + 2 * len(order).bit_length(), "leaving the worst layers in float")
+    if not run.score(_keeping(run, base, order[:first])).passed:
+        base = replace(_other_ranges(run, _keeping(run, base, order[:first])), kept=())
     low, high, step = 0, first, 1
-    while not run.score(kept(high)).passed:
-        if high == len(units):
+    while not run.score(_keeping(run, base, order[:high])).passed:
+        if high == most:
             return None
-        low, high, step = high, min(len(units), high + step), 2 * step
-        run.doing = f"leaving {high} of {len(units)} groups of layers in float"
-    return _fewest(run, kept, low, high)
+        low, high, step = high, min(most, high + step), 2 * step
+        run.doing = f"leaving {high} of {len(order)} layers in float"
+    return _fewest(run, base, order, low, high)
 
 
-def _lighter(run: _Run, recipe: Recipe, units: Sequence[tuple[int, ...]]) -> Recipe:
-    """Try the groups that weigh least for their noise, as many as weigh less together than what passes now."""
-    weights = {layer.name: layer.weight_bytes for layer in run.abilities.layers}
+def _knee(noises: Sequence[float]) -> int:
+    """Count the worst layers that together make most of the noise."""
+    sums = list(itertools.accumulate(noises))
+    return 1 + sum(so_far < KNEE * sums[-1] for so_far in sums[:-1])
+
+
+def _lighter(run: _Run, recipe: Recipe) -> Recipe:
+    """Try the layers that weigh least for their noise, as many as weigh less together than those of what passes now."""
+    layers = run.abilities.layers
+    weights = {layer.name: layer.weight_bytes for layer in layers}
     now = sum(weights[kept.layer] for kept in recipe.kept)
-
-    def weight(unit: tuple[int, ...]) -> int:
-        return sum(run.abilities.layers[index].weight_bytes for index in unit)
-
-    order = sorted(units, key=lambda unit: -run.noises[unit] / (1 + weight(unit)))
-    taken = [total < now for total in itertools.accumulate(map(weight, order))]
-    run.expect(1 + len(recipe.kept) + 2 * len(units).bit_length(), "trying lighter layers")
-
-    def kept(count: int) -> Recipe:
-        return _keeping(run, recipe, [index for unit in order[:count] for index in unit])
-
-    most = sum(taken)
-    if not most or not run.score(kept(most)).passed:
+    order = sorted(run.shares, key=lambda index: -run.shares[index] / (1 + layers[index].weight_bytes))
+    sums = itertools.accumulate(layers[index].weight_bytes for index in order)
+    most = min(sum(so_far < now for so_far in sums), len(order) - 1)
+    run.expect(1 + len(recipe.kept) + 2 * len(order).bit_length(), "trying lighter layers")
+    if not most or not run.score(_keeping(run, recipe, order[:most])).passed:
         return recipe
-    return _fewest(run, kept, 0, most)
+    return _fewest(run, recipe, order, 0, most)
 
 
-def _fewest(run: _Run, kept: Callable[[int], Recipe], low: int, high: int) -> Recipe:
-    """Halve the distance between a count of groups that fails and one that passes until they are neighbours."""
+def _fewest(run: _Run, base: Recipe, order: Sequence[int], low: int, high: int) -> Recipe:
+    """Halve the distance between a count of layers that fails and one that passes until they are neighbours."""
     while high - low > 1:
         middle = (low + high) // 2
-        run.doing = f"leaving {middle} groups of layers in float"
-        low, high = (low, middle) if run.score(kept(middle)).passed else (middle, high)
-    return kept(high)
-
-
-def _knee(run: _Run, units: Sequence[tuple[int, ...]]) -> int:
-    """Count the worst groups that together make most of the noise."""
-    noises = [run.noises[unit] for unit in units]
-    total, so_far = sum(noises), 0.0
-    for count, noise in enumerate(noises, 1):
-        so_far += noise
-        if so_far >= KNEE * total:
-            return count
-    return len(units)
+        run.doing = f"leaving {middle} of {len(order)} layers in float"
+        low, high = (low, middle) if run.score(_keeping(run, base, order[:middle])).passed else (middle, high)
+    return _keeping(run, base, order[:high])
 
 
 def _give_back(run: _Run, recipe: Recipe) -> Recipe:
@@ -398,7 +392,7 @@ def _give_back(run: _Run, recipe: Recipe) -> Recipe:
     """
     for layer in _heaviest_first(run, recipe):
         others = tuple(kept for kept in recipe.kept if kept.layer != layer)
-        run.expect(len(recipe.kept), f"giving back {layer}")
+        run.expect(len(recipe.kept), "quantizing kept layers again where it still passes")
         cheaper = [replace(recipe, kept=others)]
         cheaper += [
             replace(recipe, kept=tuple(Kept(layer, precision) if k.layer == layer else k for k in recipe.kept))
@@ -412,13 +406,15 @@ def _give_back(run: _Run, recipe: Recipe) -> Recipe:
 
 
 def _heaviest_first(run: _Run, recipe: Recipe) -> list[str]:
-    """Order the kept layers by bytes per noise; of groups that were never split, each layer has its share."""
-    shares: dict[str, float] = {}
-    for unit, noise in sorted(run.noises.items(), key=lambda item: -len(item[0])):
-        shares.update((run.abilities.layers[index].name, noise / len(unit)) for index in unit)
-    weights = {layer.name: layer.weight_bytes for layer in run.abilities.layers}
-    names = [kept.layer for kept in recipe.kept]
-    return sorted(names, key=lambda name: (shares[name] / (1 + weights[name]), -weights[name]))
+    """Order the kept layers by bytes per noise."""
+    layers = run.abilities.layers
+    names = {kept.layer for kept in recipe.kept}
+
+    def least_noise_for_its_weight(index: int) -> tuple[float, int]:
+        return run.shares[index] / (1 + layers[index].weight_bytes), -layers[index].weight_bytes
+
+    kept = [index for index, layer in enumerate(layers) if layer.name in names]
+    return [layers[index].name for index in sorted(kept, key=least_noise_for_its_weight)]
 
 
 def _name_the_price(run: _Run, base: Recipe) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -71,7 +71,7 @@ def names(found: Found) -> list[str]:
 
 
 @pytest.mark.parametrize("bad", [0, 7, 199])
-@pytest.mark.parametrize("count", [1, 2, 12, 40, 200])
+@pytest.mark.parametrize("count", [2, 12, 40, 200])
 def test_one_bad_layer_ends_with_exactly_that_layer_kept(count, bad):
     bad = min(bad, count - 1)
     network = Network([1e-5] * count)
@@ -197,6 +197,25 @@ def test_a_network_beyond_rescue_ends_with_the_best_and_says_why_it_failed():
     assert not found.point.passed
     assert found.point.reason.endswith("dB")
     assert found.unfinished == ""
+
+
+def test_something_is_always_quantized():
+    for count in (1, 3, 30):
+        found = Network([0.1] * count, target_db=60).search()
+        assert not found.point.passed
+        assert all(len(point.recipe.kept) < count for point in found.points)
+
+
+def test_latencies_that_hardly_differ_do_not_decide():
+    network = Network([1e-5] * 20)
+    network.noises[4] = 3.0
+    honest, jitter = network.evaluate, [1.0, 0.8, 1.2, 0.9, 1.1]
+
+    def timed(recipe: Recipe) -> Score:
+        return replace(honest(recipe), latency_seconds=jitter[len(network.tried) % len(jitter)])
+
+    network.evaluate = timed
+    assert names(network.search()) == ["layer4"]
 
 
 def test_a_network_whose_layers_cannot_be_kept_ends_with_the_best_ranges():
