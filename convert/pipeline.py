@@ -12,7 +12,7 @@ from convert.building import Chosen, Run, Say, build, choose, finish, parallel
 from convert.errors import UsageError
 from convert.formats import FORMATS
 from convert.plan import Wish
-from convert.quantize import Bench, artifact_name, check_precisions, prepare, quantize
+from convert.quantize import Bench, artifact_name, check_precisions, check_source, prepare, quantize
 from convert.recipe import Calibration, write_recipe
 from convert.sources import SOURCES, identify, require_meaning
 from convert.spec import FP32, KEEP, Request
@@ -51,6 +51,7 @@ def run(request: Request, say: Say) -> Report:
         facts, load_stage = load_source(workers, source, options)
         layout.require_image(facts.signature, request.layout)
         current = Run(request, source, options, facts, workers, say)
+        check_source(current)
         calibration = prepare(current)
         user, data = evaluation(user, calibration)
         baseline, built = build(current, targets, user, data)

@@ -21,6 +21,8 @@ from convert.spec import CALIBRATED, FLOAT_IO, FP32, Artifact, Request
 from convert.worker import repeat_command
 from validators.prove import Baseline, Proof, prove, score
 from validators.report import Attempt, GivenUp, Point, Stage, StageRun
+from validators.runtimes import runtime_for
+from validators.structure import Inspection, inspect
 from validators.verdict import Status
 
 
@@ -83,6 +85,21 @@ def _check_recipe(request: Request, targets: tuple[str, ...]) -> None:
         )
     if recipe.io != request.io:
         raise UsageError(f"{request.recipe} was made with --io {recipe.io}", fix=f"add --io {recipe.io}")
+
+
+def check_source(run: Run) -> None:
+    """Raise UsageError for a source that is quantized itself: what it lost cannot be told from what would be lost."""
+    kind, reduced = run.source.kind, [name for name in run.request.precisions if name != FP32]
+    if not reduced or kind not in FORMATS.names():
+        return
+    runtime = runtime_for(kind)
+    job = Inspection(kind, run.source.path, run.facts.signature)
+    facts = run.workers.run("inspect-source", inspect, job, runtime.environment).value
+    if facts.precision != FP32:
+        raise UsageError(
+            f"{run.source.path} is {facts.precision} already, and is not quantized again to {', '.join(reduced)}",
+            fix="give the float model it was made from",
+        )
 
 
 def prepare(run: Run) -> Calibration | None:

@@ -22,7 +22,7 @@ from validators.quality import Quality, assess
 from validators.report import Attempt, ReferenceReport, Stage, StageRun, TargetReport
 from validators.runtimes import RUNTIMES, Execution, Outputs, Runtime, Subject, execute, reference_for, runtime_for
 from validators.structure import BY_NAME, Binding, Inspection, inspect
-from validators.verdict import Status, Verdict
+from validators.verdict import Finding, Status, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -189,11 +189,13 @@ def prove(
         judged = parity.judge(baseline.outputs, ran, baseline.cases, binding)
         return Proof(verdict, judged, binding, facts, able, tuple(stages), judged.status is Status.NOT_RUN)
     try:
-        ideal = _ideal(workers, baseline, able, artifact, binding, base, label, precision, stages)
+        ideal, notes = _ideal(workers, baseline, able, artifact, binding, base, label, precision, stages)
     except EdgeproofError as error:
         unknown = Verdict.not_run(f"nothing tells a conversion fault from the loss of precision: {error.message}")
         return Proof(verdict, unknown, binding, facts, able, tuple(stages))
     judged = parity.judge(baseline.outputs, ran, baseline.cases, binding, precision, ideal)
+    said = tuple(Finding("ideal", Status.PASS, note) for note in notes)
+    judged = dataclasses.replace(judged, findings=(*judged.findings, *said))
     good = assess(workers, baseline.outputs, ran, baseline.cases, binding, precision, gate or QualityGate(), label)
     return Proof(verdict, judged, binding, facts, able, tuple(stages), quality=good)
 
@@ -266,8 +268,8 @@ def _ideal(
     label: str,
     precision: str,
     stages: list[StageRun],
-) -> Outputs:
-    """Build the ideal of a reduced artifact, run it, and give its outputs, under the artifact's names.
+) -> tuple[Outputs, tuple[str, ...]]:
+    """Build the ideal of a reduced artifact, run it, and give its outputs, under the artifact's names, and its notes.
 
     Raises LoadError or a WorkerError where it cannot be had.
     """
@@ -285,7 +287,7 @@ def _ideal(
     )
     plain = dataclasses.replace(artifact, path=built.value.path)
     unscaled = dataclasses.replace(binding, feeds=floats, scales=())
-    return _run(workers, baseline, engine, plain, unscaled, f"run-ideal-{label}", stages)
+    return _run(workers, baseline, engine, plain, unscaled, f"run-ideal-{label}", stages), built.value.notes
 
 
 def time_artifact(

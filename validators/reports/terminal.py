@@ -138,6 +138,8 @@ def _remarks(target: TargetReport) -> list[str]:
                 lines.append(f"{name}: {escape(attempt.structure.reason)}")
             if target.status is Status.PASS and attempt.quality is not None:
                 lines.append(f"{name}: {escape(attempt.quality.reason)}")
+                notes = attempt.parity.findings if attempt.parity else ()
+                lines += [f"{name}: {escape(finding.message)}" for finding in notes if finding.check == "ideal"]
             if target.status is Status.PASS and attempt.recipe is not None and attempt.recipe.kept:
                 lines += _kept(name, attempt.recipe)
             if target.status is not Status.PASS and attempt.fix:
