@@ -86,6 +86,10 @@ def judge(tmp_path: Path) -> Callable[..., Verdict]:
         renamed: Mapping[str, str] | None = None,
         source_failures: Mapping[str, str] | None = None,
         artifact_failures: Mapping[str, str] | None = None,
+        precision: str = "fp32",
+        ideal: Answers | None = None,
+        ideal_failures: Mapping[str, str] | None = None,
+        real: tuple[str, ...] = (),
     ) -> Verdict:
         native = write("source", source, source_failures or {})
         actual = write("artifact", artifact, artifact_failures or {})
@@ -96,9 +100,12 @@ def judge(tmp_path: Path) -> Callable[..., Verdict]:
             "",
             tuple((case, tuple((sizes or {}).get(case, {}).items())) for case in named),
             tuple((probes or {}).items()),
+            evaluation=real,
         )
         outputs = tuple((name, (renamed or {}).get(name, name)) for name in native.names)
         reference = parity.Reference(native, wide, "" if wide else "float64 does not run here")
-        return parity.judge(reference, actual, cases, Binding((), outputs, tuple((fixed or {}).items())))
+        simulated = write("ideal", ideal, ideal_failures or {}) if ideal is not None else None
+        binding = Binding((), outputs, tuple((fixed or {}).items()))
+        return parity.judge(reference, actual, cases, binding, precision, simulated)
 
     return judged

@@ -17,7 +17,17 @@ from convert.formats import FORMATS
 from convert.recipe import Calibration, Recipe
 from convert.registry import Registry
 from convert.sources import SOURCES
-from convert.spec import FP32, PRECISIONS, Artifact, LoadOptions, Signature, SourceFile, fingerprint
+from convert.spec import (
+    CALIBRATED,
+    FLOAT_IO,
+    FP32,
+    PRECISIONS,
+    Artifact,
+    LoadOptions,
+    Signature,
+    SourceFile,
+    fingerprint,
+)
 from convert.worker import Environment, summary
 
 __all__ = [
@@ -128,9 +138,12 @@ def candidates(form: str, precision: str, kind: str, io: str = "float") -> tuple
             f"no runtime of {form} runs {precision}, or nothing here makes it",
             fix=f"for {form} there are: {', '.join(possible(form))}",
         )
-    able = [quantizer for quantizer in found if io in quantizer.io]
+    # Only what has ranges for every activation has them for inputs and outputs.
+    able = [quantizer for quantizer in found if io == FLOAT_IO or (io in quantizer.io and precision in CALIBRATED)]
     if not able:
-        kinds = sorted({name for quantizer in found for name in quantizer.io})
+        kinds = sorted(
+            {name for quantizer in found for name in quantizer.io} if precision in CALIBRATED else {FLOAT_IO}
+        )
         raise UsageError(
             f"{form} artifacts of precision {precision} cannot take and give {io}",
             fix=f"--io can be: {', '.join(kinds)}",

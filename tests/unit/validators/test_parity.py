@@ -645,3 +645,70 @@ def test_measures_that_are_undefined_are_left_out(judge):
 
     assert (found.sqnr_db, found.top1_agreement) == (None, None)
     assert (found.max_abs, found.ratio) == (0, 0)
+
+
+# Reduced precisions, held against an ideal
+
+
+COARSE = 0.05  # a step of quantization that costs thousands of times what float32 rounds by
+
+
+def coarse(answers, *, weights=1.0, seed=0):
+    """Copy answers with the noise of a quantization added, and the gain of a scale that is wrong."""
+    rng = np.random.default_rng(seed)
+    return changed(answers, lambda a: (a * weights + COARSE * (rng.random(a.shape) - 0.5)).astype("float32"))
+
+
+def test_the_loss_of_a_precision_is_no_fault(judge):
+    verdict = judge(SOURCE, coarse(SOURCE, seed=1), ORACLE, precision="int8", ideal=coarse(SOURCE, seed=2))
+
+    assert verdict.status is Status.PASS
+    assert verdict.outputs[0].ratio == pytest.approx(1, abs=0.15)
+    assert "ideal int8 simulation" in verdict.reason
+
+
+def test_the_same_loss_without_its_precision_is_a_fault(judge):
+    assert judge(SOURCE, coarse(SOURCE), ORACLE).status is Status.FAIL
+
+
+def test_an_artifact_that_errs_more_than_its_ideal_has_a_conversion_fault(judge):
+    wrong = coarse(SOURCE, weights=1.2, seed=1)
+    verdict = judge(SOURCE, wrong, ORACLE, precision="int8", ideal=coarse(SOURCE, seed=2))
+
+    assert verdict.status is Status.FAIL
+    assert "conversion fault" in verdict.reason
+
+
+def test_a_reduced_precision_needs_no_float64_for_its_ratio(judge):
+    verdict = judge(SOURCE, coarse(SOURCE, weights=1.2), precision="int8", ideal=coarse(SOURCE, seed=2))
+
+    assert verdict.status is Status.FAIL
+    assert verdict.outputs[0].basis == "the source itself"
+
+
+def test_an_ideal_that_does_not_run_decides_nothing(judge):
+    verdict = judge(
+        SOURCE, coarse(SOURCE), ORACLE, precision="int8", ideal=coarse(SOURCE), ideal_failures={"case-3": "no kernel"}
+    )
+
+    assert verdict.status is Status.NOT_RUN
+    assert "no kernel" in verdict.reason
+
+
+def test_inputs_beyond_the_calibrated_ranges_do_not_drown_a_fault(judge):
+    """Where activations saturate, ideal and artifact both lose everything."""
+    saturated = CASES[8:]
+    lost = lambda a: 0 * a  # noqa: E731
+    ideal = changed(coarse(SOURCE, seed=2), lost, saturated)
+    wrong = changed(coarse(SOURCE, weights=1.2, seed=1), lost, saturated)
+
+    assert judge(SOURCE, wrong, ORACLE, precision="int8", ideal=ideal, real=CASES[:8]).status is Status.FAIL
+    assert judge(SOURCE, ideal, ORACLE, precision="int8", ideal=ideal, real=CASES[:8]).status is Status.PASS
+    assert judge(SOURCE, wrong, ORACLE, precision="int8-dynamic", ideal=ideal, real=CASES[:8]).outputs[0].ratio < 1.2
+
+
+def test_a_class_that_flips_as_it_does_in_the_ideal_is_no_fault(judge):
+    flipped = changed(labels(SOURCE), lambda a: a + 1, CASES[:4], "label")
+
+    assert judge(labels(SOURCE), flipped, precision="int8", ideal=flipped).status is Status.PASS
+    assert judge(labels(SOURCE), flipped, precision="int8", ideal=labels(SOURCE)).status is Status.FAIL
