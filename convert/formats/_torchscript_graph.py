@@ -20,6 +20,10 @@ DEQUANTIZE = "aten::dequantize"
 CONVOLUTIONS = {3: "aten::conv1d", 4: "aten::conv2d", 5: "aten::conv3d"}
 
 
+#: TorchScript's numbers for dtypes, `c10::ScalarType`.
+HALF_DTYPE, FLOAT_DTYPE, QINT8_DTYPE, QUINT8_DTYPE = 5, 6, 12, 13
+
+
 class Script:
     """A TorchScript archive loaded to be edited; its forward is one graph, without calls of methods."""
 
@@ -140,6 +144,17 @@ class Script:
 def inputs(node: Any) -> list[Any]:
     """List a node's inputs."""
     return list(node.inputs())
+
+
+def dtypes(script: Script) -> Iterator[tuple[Any, int]]:
+    """Find the operators that are told a dtype, and the place of it among their inputs."""
+    import torch
+
+    for node in script.nodes():
+        if node.kind().startswith("aten::"):
+            names = [argument.name for argument in torch._C.parse_schema(node.schema()).arguments]
+            if "dtype" in names:
+                yield node, names.index("dtype")
 
 
 def uses(value: Any) -> list[Any]:

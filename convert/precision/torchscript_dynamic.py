@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convert.formats._torchscript_graph import Script, inputs, replace
+from convert.formats._torchscript_graph import QINT8_DTYPE, Script, inputs, replace
 from convert.formats._torchscript_layers import CELLS, LINEAR, RECURRENT, Place
 from convert.precision import QUANTIZERS, Layer, Quantizer, Reduced, Reduction
 from convert.precision._torchscript import (
@@ -69,7 +69,7 @@ def _recurrent(script: Script, place: Place) -> bool:
     packed = script.list_of(cells, cells[0].type(), place.node)
     values = [*taken[:CELLS], packed, script.constant(value=True, before=place.node), *taken[CELLS + 2 :]]
     if place.operator == "lstm":
-        integers = script.constant(_qint8(), place.node)
+        integers = script.constant(QINT8_DTYPE, place.node)
         values += [integers, script.constant(value=True, before=place.node)]
     node = script.graph.create(f"aten::quantized_{place.operator}", values, len(list(place.node.outputs())))
     node.insertBefore(place.node)
@@ -77,11 +77,6 @@ def _recurrent(script: Script, place: Place) -> bool:
         old.replaceAllUsesWith(new)
     place.node.destroy()
     return True
-
-
-def _qint8() -> int:
-    """Give the number TorchScript has for the dtype of quantized 8-bit integers, `c10::ScalarType::QInt8`."""
-    return 12
 
 
 def _cell(weights: tuple[torch.Tensor, ...]) -> Any:

@@ -40,3 +40,15 @@ def test_dynamic_integers_lose_what_their_ideal_loses(reduced: Callable[..., dic
     found = reduced(net, "int8-dynamic")["int8-dynamic"]
     check(found, "int8-dynamic")
     assert found["size"] < 0.4
+
+
+def test_half_precision_rounds_what_its_ideal_rounds(reduced: Callable[..., dict[str, Any]]) -> None:
+    found = reduced("recurrent", "fp16")["fp16"]
+    check(found, "fp16")
+    assert found["size"] < 0.55
+
+
+def test_stored_integers_lose_what_their_ideal_loses(reduced: Callable[..., dict[str, Any]]) -> None:
+    found = reduced("residual", "int8-weights", "fp16-but-conv_1")
+    check(found["int8-weights"], "int8-weights")
+    check(found["fp16-but-conv_1"], "fp16")

@@ -63,9 +63,10 @@ def lstm(
             steps: list[Tensor] = []
             for index in range(x.shape[0]):
                 step = x.shape[0] - 1 - index if direction == 1 else index
-                i, f, g, o = (gates[step] + product(h, weights, at + 1, biased, how)).chunk(4, -1)
-                c = kept(torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g), how)
-                h = kept(torch.sigmoid(o) * torch.tanh(c), how)
+                i, f, g, o = kept(gates[step] + product(h, weights, at + 1, biased, how), how).chunk(4, -1)
+                i, f, o = kept(torch.sigmoid(i), how), kept(torch.sigmoid(f), how), kept(torch.sigmoid(o), how)
+                c = kept(kept(f * c, how) + kept(i * kept(torch.tanh(g), how), how), how)
+                h = kept(o * kept(torch.tanh(c), how), how)
                 steps.append(h)
             if direction == 1:
                 steps.reverse()
@@ -105,9 +106,10 @@ def gru(
                 step = x.shape[0] - 1 - index if direction == 1 else index
                 r, z, n = gates[step].chunk(3, -1)
                 hr, hz, hn = product(h, weights, at + 1, biased, how).chunk(3, -1)
-                reset, update = torch.sigmoid(r + hr), torch.sigmoid(z + hz)
-                new = torch.tanh(n + reset * hn)
-                h = kept(new + update * (h - new), how)
+                reset = kept(torch.sigmoid(kept(r + hr, how)), how)
+                update = kept(torch.sigmoid(kept(z + hz, how)), how)
+                new = kept(torch.tanh(kept(n + kept(reset * hn, how), how)), how)
+                h = kept(new + kept(update * kept(h - new, how), how), how)
                 steps.append(h)
             if direction == 1:
                 steps.reverse()

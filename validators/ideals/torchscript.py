@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import LoadError
-from convert.formats._torchscript_graph import Script, following, inputs, replace
+from convert.formats._torchscript_graph import FLOAT_DTYPE, HALF_DTYPE, Script, dtypes, following, inputs, replace
 from convert.formats._torchscript_layers import (
     ADD,
     CELLS,
@@ -46,10 +46,9 @@ def build(task: Building) -> Built:
     reduced = Script(Path(task.reduced))
     models = places(reduced)
     if not task.base:
-        if task.precision == FP16:
-            raise LoadError("the half-precision constants do not tell what they were rounded from", fix=GIVE_BASE)
         script, found = reduced, tuple(_undone(reduced, place) for place in models)
         _without_integers(script)
+        _without_halves(script)
     else:
         script = Script(Path(task.base))
         found = places(script)
@@ -163,7 +162,7 @@ def _recurrent(script: Script, place: Place, model: Place) -> None:
     """Put in a plain loop over cells whose weights and inputs are rounded as the artifact's."""
     from validators.ideals._torchscript_recurrent import EIGHT_BITS, SEVEN_BITS
 
-    given = iter(model.weights)
+    given = iter(matrices(model.weights))
     weights = tuple(fake(weight, next(given)) if weight.dim() == 2 else weight for weight in place.weights)
     if model.form == STORED:
         listed = script.list_of([script.constant(weight, place.node) for weight in weights], None, place.node)
@@ -243,6 +242,19 @@ def _without_integers(script: Script) -> None:
         taken = inputs(node)[0]
         held = script.value(taken)
         replace(node.output(), taken if held is None else script.constant(held.dequantize(), node))
+
+
+def _without_halves(script: Script) -> None:
+    """Make every constant of a half-precision graph a float one, and what is told to be half as well."""
+    import torch
+
+    for node in script.nodes("prim::Constant"):
+        value, held = node.output(), script.value(node.output())
+        if isinstance(held, torch.Tensor) and held.dtype == torch.float16:
+            value.replaceAllUsesWith(script.constant(held.float(), node))
+    for node, position in dtypes(script):
+        if script.value(inputs(node)[position]) == HALF_DTYPE:
+            node.replaceInput(position, script.constant(FLOAT_DTYPE, node))
 
 
 IDEALS.register(Ideal("torchscript", Environment("torchscript", ("torch",)), build))
