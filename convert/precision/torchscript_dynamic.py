@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convert.errors import RouteError
 from convert.formats._torchscript_graph import QINT8_DTYPE, Script, inputs, replace
 from convert.formats._torchscript_layers import CELLS, LINEAR, RECURRENT, Place
 from convert.precision import QUANTIZERS, Layer, Quantizer, Reduced, Reduction
@@ -35,7 +36,10 @@ def quantize(task: Reduction) -> Reduced:
     script, found, chosen = open_base(task, KINDS)
     done = [place for place in chosen if (_linear if place.kind == LINEAR else _recurrent)(script, place)]
     if not done:
-        open_base(task, ())  # says what there is, and that nothing can be
+        raise RouteError(
+            "nothing in it can be int8-dynamic: its recurrent layers have projections or take packed sequences",
+            fix="use int8-weights",
+        )
     kept = [entry.layer for entry in task.recipe.kept]
     return finish(script, task, (*left_float(found, done, kept), RETIRING))
 

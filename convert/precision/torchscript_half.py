@@ -31,7 +31,7 @@ FILLING = ("aten::masked_fill", "aten::masked_fill_", "aten::full", "aten::full_
 
 def quantize(task: Reduction) -> Reduced:
     """Make every constant and every operator half precision, and see that PyTorch runs it here."""
-    script, found, chosen = open_base(task, KINDS)
+    script, found, _ = open_base(task, KINDS)
     kept = {entry.layer for entry in task.recipe.kept}
     exact = {value.debugName() for place in found if place.name in kept for value in _constants(place)}
     cut = _constants_to_half(script, exact)
