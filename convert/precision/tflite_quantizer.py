@@ -6,16 +6,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import RouteError, UsageError
-from convert.formats import Draft
 from convert.formats._tflite_precision import operator_kinds
-from convert.formats.tflite import distinct_names, read, read_model, seal, write_model
+from convert.formats.tflite import distinct_names, read, read_model, write_model
 from convert.precision import QUANTIZERS, Layer, Quantizer, Reduced, Reduction
 from convert.precision._ranges import remembered
+from convert.precision._tflite_contract import names, sealed
 from convert.precision._tflite_data import observe, required
 from convert.recipe import RANGES
 from convert.spec import (
@@ -29,8 +29,6 @@ from convert.spec import (
     INT8_WEIGHTS,
     INT16X8,
     IO_TYPES,
-    Signature,
-    TensorSpec,
 )
 from convert.worker import Environment
 
@@ -118,7 +116,8 @@ def quantize(task: Reduction) -> Reduced:
     made = tool.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     out.write_bytes(bytes(made.quantized_model))
     mend(out)
-    signature = sealed(out, task.base.signature)
+    promised = task.base.signature
+    signature = sealed(out, promised, names(promised.inputs), names(promised.outputs))
     if read(out).precision != task.recipe.precision and not task.recipe.kept:
         raise RouteError(f"ai-edge-quantizer finds nothing in this file that it can make {task.recipe.precision}")
     return Reduced(signature, tuple(notes))
@@ -307,26 +306,6 @@ def _read_shapes_directly(graph: Any, kinds: list[str], conversions: list[Any]) 
     read_by |= {int(index) for index in graph.outputs}
     unread = {id(operator) for index, operator in made.items() if index not in read_by}
     graph.operators = [operator for operator in graph.operators or () if id(operator) not in unread]
-
-
-def sealed(path: Path, promised: Signature) -> Signature:
-    """Write the promise into a quantized file in place, with what its inputs and outputs became; gives that.
-
-    Raises RouteError where the tool lost one of them.
-    """
-    actual = read(path).signature
-    became = Signature(_became(promised.inputs, actual.inputs), _became(promised.outputs, actual.outputs))
-    names = tuple(tuple(spec.name for spec in side) for side in (became.inputs, became.outputs))
-    seal(path, Draft(str(path), became, *names))
-    return became
-
-
-def _became(promised: tuple[TensorSpec, ...], actual: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
-    found = {spec.name: spec for spec in actual}
-    missing = [spec.name for spec in promised if spec.name not in found]
-    if missing:
-        raise RouteError(f"the quantizer's file has no {missing[0]!r}; it has {', '.join(found)}")
-    return tuple(replace(spec, dtype=found[spec.name].dtype, quantized=found[spec.name].quantized) for spec in promised)
 
 
 AI_EDGE_QUANTIZER = Environment("ai-edge-quantizer", ("numpy", "ai_edge_quantizer.quantizer"))

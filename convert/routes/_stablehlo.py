@@ -17,7 +17,7 @@ import msgspec
 from convert.errors import RouteError
 from convert.formats import Draft
 from convert.routes import Work
-from convert.routes._tensorflow import input_names, output_names
+from convert.sources._tensorflow import input_names, output_names
 from convert.spec import BATCH, Signature
 
 VERSION = "1"  # of the folder that TensorFlow Serving loads

@@ -6,8 +6,8 @@ from convert.errors import RouteError
 from convert.formats import Draft
 from convert.rewrites import rescue
 from convert.routes import ROUTES, Route, Work
-from convert.routes._tensorflow import frozen
 from convert.sources import KERAS
+from convert.sources._tensorflow import frozen
 
 OPSET = 18  # the highest tf2onnx 1.17 supports
 COMPILED = "XlaCallModule"  # TensorFlow's operator around StableHLO

@@ -5,8 +5,8 @@ from __future__ import annotations
 from convert.formats import Draft
 from convert.formats.savedmodel import VERSION
 from convert.routes import ROUTES, Route, Work
-from convert.routes._tensorflow import input_names, output_names, save
 from convert.sources import KERAS
+from convert.sources._tensorflow import input_names, output_names, save
 
 
 def convert(work: Work) -> Draft:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work, has_free_batch
-from convert.routes._tensorflow import at_batch_one, input_names, output_names, to_tflite
 from convert.sources import KERAS
+from convert.sources._tensorflow import at_batch_one, input_names, output_names, to_tflite
 from convert.spec import BATCH
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work
-from convert.routes._tensorflow import input_names, output_names, to_tflite
 from convert.sources import KERAS
+from convert.sources._tensorflow import input_names, output_names, to_tflite
 from convert.spec import FLEX
 
 

@@ -6,9 +6,11 @@ import shutil
 
 from convert.errors import RouteError
 from convert.formats import Draft
+from convert.formats.tflite import read
 from convert.routes import ROUTES, Route, Work
 from convert.sources import TFLITE
 from convert.sources._tflite import DEFAULT
+from convert.spec import FP32
 
 
 def convert(work: Work) -> Draft:
@@ -22,6 +24,12 @@ def convert(work: Work) -> Draft:
         raise RouteError(
             f"only the default signature of a TFLite file can be copied, not {work.options.signature}",
             fix="leave --signature out",
+        )
+    precision = read(work.path).precision
+    if precision != FP32:
+        raise RouteError(
+            f"the file is of precision {precision} already: a copy of it is no fp32 artifact, and no base for another",
+            fix="give the float file it was made from; `python -m validators` compares the two",
         )
     shutil.copyfile(work.path, work.out)
     names = tuple(work.model.inputs), tuple(work.model.outputs)

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from quantized_tflite import Bench, Network, save
 
-from convert.formats import tflite
 from convert.formats._tflite_precision import operator_kinds
-from convert.precision import Reduction, perform
-from convert.precision.tflite_quantizer import AI_EDGE_QUANTIZER
-from convert.recipe import Calibration, Recipe, sample_path
-from convert.sources import identify
-from convert.spec import Artifact, LoadOptions, fingerprint
+from convert.routes import Task
+from convert.routes import perform as convert
+from convert.sources import KERAS, Loading, describe, identify
+from convert.spec import LoadOptions
 from convert.worker import Workers, limits_of
-from validators.ideals import Building, Built, build
-from validators.runtimes import Execution, Subject, execute
-from validators.runtimes.litert import LITERT
 
 PRECISIONS = ("fp16", "int8-dynamic", "int8", "int16x8", "int8-weights", "int4-weights")
 
@@ -35,70 +30,6 @@ FAULTY = 1.5
 def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
     with Workers(tmp_path_factory.mktemp("stages"), limits_of(180.0, 0)) as made:
         yield made
-
-
-class Bench:
-    """One float file with data, to be reduced, broken and run in workers."""
-
-    def __init__(self, workers: Workers, folder: Path, base: Path, name: str, samples: np.ndarray) -> None:
-        self.workers, self.folder, self.base, self.name = workers, folder, base, name
-        self.samples = samples
-        for index in range(24):
-            np.savez(sample_path(folder, index), **{name: samples[index : index + 1]})
-        self.calls = 0
-        artifact = Artifact(str(base), "tflite", "fp32", tflite.read(base).signature, *fingerprint(base))
-        self.batch = artifact.signature.inputs[0].shape[0]
-        self.task = Reduction(
-            Recipe("tflite", "int8", "ai-edge-quantizer"),
-            "convert.precision.tflite_quantizer",
-            artifact,
-            identify(base),
-            LoadOptions(),
-            "",
-            Calibration(str(folder), 24, name, "a test"),
-        )
-
-    def _stage(self) -> str:
-        self.calls += 1
-        return f"{self.folder.name}-{self.calls}"
-
-    def reduced(self, precision: str, **recipe: object) -> Path:
-        out = self.folder / f"{precision}.tflite"
-        task = replace(self.task, recipe=replace(self.task.recipe, precision=precision, **recipe), out=str(out))
-        self.workers.run(self._stage(), perform, task, AI_EDGE_QUANTIZER)
-        return out
-
-    def answers(self, path: Path) -> np.ndarray:
-        """Run on rows 24 on, as batches of 1 and of all the rest where the batch is free."""
-        rows = self.samples[24:]
-        batches = [rows[:1], rows[1:]] if self.batch == "batch" else [rows[i : i + 1] for i in range(len(rows))]
-        stage = self._stage()
-        given, found = self.folder / f"{stage}.in.npz", self.folder / f"{stage}.out.npz"
-        np.savez(given, **{f"{i}/{self.name}": batch for i, batch in enumerate(batches)})
-        job = Execution("litert", Subject(identify(path)), str(given), str(found))
-        ran = self.workers.run(stage, execute, job, LITERT).value
-        assert not ran.failures, ran.failures
-        with np.load(found) as file:
-            return np.concatenate([file[f"{i}/{ran.names[0]}"] for i in range(len(batches))])
-
-    def ideal(self, path: Path, *, alone: bool = False) -> Built:
-        out = self.folder / "ideal.tflite"
-        task = Building("tflite", tflite.read(path).precision, "" if alone else str(self.base), str(path), str(out))
-        return self.workers.run(self._stage(), build, task, LITERT).value
-
-    def ratio(self, path: Path, *, alone: bool = False) -> float:
-        right = self.answers(self.base)
-        built = self.ideal(path, alone=alone)
-        assert bool(built.notes) == alone
-        actual, least = (np.sqrt(np.mean((self.answers(p) - right) ** 2)) for p in (path, Path(built.path)))
-        return float(actual / least)
-
-    def broken(self, path: Path, fault: Callable[[Any], None]) -> Path:
-        model = tflite.read_model(path)
-        fault(model)
-        out = path.with_name(f"broken-{path.name}")
-        tflite.write_model(out, model)
-        return out
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +105,48 @@ def test_a_wrong_scale_does_not_show_without_the_float_file(digits):
     assert (
         digits.ratio(digits.broken(digits.reduced("int8"), FAULTS["one channel's scale times 1.2"]), alone=True) < 1.1
     )
+
+
+@pytest.fixture(scope="module")
+def attention(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return keras_bench(workers, tmp_path_factory.mktemp("attention"), "attention", "tflite-converter", (12, 16))
+
+
+def keras_bench(workers: Workers, folder: Path, network: str, route: str, shape: tuple[int, ...]) -> Bench:
+    """Make a network and convert it with a route; noise is its data."""
+    task = Network(network, str(folder / "net.keras"))
+    source = identify(Path(workers.run(f"save-{network}", save, task, KERAS.environment).value.path))
+    facts = workers.run(f"load-{network}", describe, Loading(source, LoadOptions()), KERAS.environment).value
+    job = Task(route, "convert.routes", source, LoadOptions(), facts.signature, str(folder / "base.tflite"))
+    base = workers.run(f"convert-{network}", convert, job, KERAS.environment).value
+    noise = np.random.default_rng(1).normal(size=(48, *shape)).astype(np.float32)
+    return Bench(workers, folder, Path(base.path), facts.signature.inputs[0].name, noise, Path(source.path))
+
+
+@pytest.mark.parametrize("quantizer", ["ai-edge-quantizer", "tflite-converter"])
+def test_attention_in_int8_errs_as_its_ideal_and_a_changed_epsilon_is_a_fault(quantizer, attention):
+    right = attention.reduced("int8", quantizer=quantizer)
+    assert RIGHT[0] < attention.ratio(right) < RIGHT[1]
+    assert attention.ratio(attention.broken(right, larger_epsilon)) > FAULTY
+
+
+def larger_epsilon(model: Any) -> None:
+    """Make what the first normalisation adds to the variance 300 times larger, 0.3 for 0.001."""
+    graph = model.subgraphs[0]
+    rooted = {int(op.inputs[0]) for op in operators(model, "RSQRT")}
+    epsilon = next(graph.tensors[op.inputs[1]] for op in operators(model, "ADD") if int(op.outputs[0]) in rooted)
+    epsilon.quantization.scale = [300 * float(scale) for scale in epsilon.quantization.scale]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_attention_errs_as_its_ideal_at_every_precision(precision, attention):
+    assert RIGHT[0] < attention.ratio(attention.reduced(precision)) < RIGHT[1]
+
+
+@pytest.mark.slow
+def test_loops_err_as_their_ideal_at_every_precision(workers, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recurrent")
+    bench = keras_bench(workers, folder, "recurrent", "tflite-converter-batch1", (10, 8))
+    for precision in PRECISIONS:
+        assert RIGHT[0] < bench.ratio(bench.reduced(precision)) < RIGHT[1], precision

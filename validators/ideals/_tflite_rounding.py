@@ -1,7 +1,7 @@
 """Rounding a float TFLite graph where, and as, a quantized file of the same graph rounds.
 
-Operators correspond by the names of what they compute, which ai-edge-quantizer keeps. What an operator reads is traced
-back through the quantized file's conversions to a tensor of the float graph; every rounding on that way is done there.
+Operators correspond by the names of what they compute, or by their order. What an operator reads is traced back through
+the quantized file's conversions to a tensor of the float graph; every rounding on that way is done there.
 """
 
 from __future__ import annotations
@@ -58,29 +58,43 @@ class _Graph:
         self.kinds, self.other_kinds = operator_kinds(base), operator_kinds(reduced)
         self.made = {int(out): op for op in self.other.operators or () for out in op.outputs}
         self.rounded: dict[tuple[int, Stored], int] = {}
+        self.twins: dict[int, int] = {}  # the quantized file's tensors of the float one's that are computed
 
     def round(self) -> None:
         """Round what every operator reads, and what the graph gives."""
-        counterparts = {
-            self.other.tensors[int(op.outputs[0])].name: op
-            for op in self.other.operators or ()
-            if self.other_kinds[op.opcodeIndex] not in CONVERSIONS and len(op.outputs)
-        }
-        own = list(self.graph.operators or ())
-        for operator in own:
-            if not len(operator.outputs):
-                continue
-            name = self.graph.tensors[int(operator.outputs[0])].name
-            twin = counterparts.get(name)
-            kind = self.kinds[operator.opcodeIndex]
-            if twin is None or self.other_kinds[twin.opcodeIndex] != kind or len(twin.inputs) != len(operator.inputs):
-                raise Unmatched(f"the quantized file has no {kind} that computes {name.decode()}")
+        pairs = self._pairs()
+        self.twins = dict(zip(map(int, self.graph.inputs), map(int, self.other.inputs), strict=True))
+        for operator, twin in pairs:
+            self.twins |= dict(zip(map(int, operator.outputs), map(int, twin.outputs), strict=True))
+        for operator, twin in pairs:
             operator.inputs = [
                 self._as_read(int(index), int(read)) for index, read in zip(operator.inputs, twin.inputs, strict=True)
             ]
-            self._dynamic(kind, operator, twin)
+            self._dynamic(self.kinds[operator.opcodeIndex], operator, twin)
         self._give()
-        self.graph.operators = _sorted([*own, *self.added.operators])
+        self.graph.operators = _sorted([*(operator for operator, _ in pairs), *self.added.operators])
+
+    def _pairs(self) -> list[tuple[Any, Any]]:
+        """Pair the operators of both graphs: by what they compute, else by their order where it is the same.
+
+        TFLiteConverter names tensors anew where it quantizes, and keeps the order.
+        """
+        own = list(self.graph.operators or ())
+        others = [op for op in self.other.operators or () if self.other_kinds[op.opcodeIndex] not in CONVERSIONS]
+        named = {self.other.tensors[int(op.outputs[0])].name: op for op in others if len(op.outputs)}
+        found = [named.get(self.graph.tensors[int(op.outputs[0])].name) if len(op.outputs) else None for op in own]
+        for twins in (found, others):
+            pairs = list(zip(own, twins, strict=False))
+            if len(own) == len(twins) and all(twin is not None and self._alike(op, twin) for op, twin in pairs):
+                return pairs
+        raise Unmatched("the operators of the quantized file are not those of the float one")
+
+    def _alike(self, operator: Any, twin: Any) -> bool:
+        return (
+            self.kinds[operator.opcodeIndex] == self.other_kinds[twin.opcodeIndex]
+            and len(operator.inputs) == len(twin.inputs)
+            and len(operator.outputs) == len(twin.outputs)
+        )
 
     def _give(self) -> None:
         outputs = [
@@ -99,11 +113,8 @@ class _Graph:
         if index < 0 or read < 0:
             return index
         trace = self._trace(read)
-        own, other = self.graph.tensors[index], self.other.tensors[trace.root]
-        if not is_constant(self.base, own) and own.name != other.name:
-            raise Unmatched(
-                f"the quantized file reads {other.name.decode()} where the float one reads {own.name.decode()}"
-            )
+        if not is_constant(self.base, self.graph.tensors[index]) and self.twins.get(index) != trace.root:
+            raise Unmatched(f"what reads {self.graph.tensors[index].name.decode()} reads another tensor when quantized")
         for rounding in trace.roundings:
             index = self._round(index, rounding)
         return index

@@ -5,15 +5,30 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from convert.layout import axes_to
-from convert.routes import Work
 from convert.sources._frozen import Frozen, freeze, inlined, rename_functions, revive
 from convert.spec import BATCH, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+class Wanted(Protocol):
+    """A model to write, and where."""
+
+    @property
+    def model(self) -> Any:
+        """The loaded model: Keras's, or a SavedModel's signature."""
+
+    @property
+    def signature(self) -> Signature:
+        """What the model promises."""
+
+    @property
+    def out(self) -> Path:
+        """The file or folder to write."""
 
 
 def input_names(signature: Signature) -> tuple[str, ...]:
@@ -35,7 +50,7 @@ def _ranked(side: str, specs: tuple[TensorSpec, ...]) -> tuple[str, ...]:
     return tuple(f"{side}_{names.index(spec.name):04}" for spec in specs)
 
 
-def function(work: Work, signature: Signature) -> tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]:
+def function(work: Wanted, signature: Signature) -> tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]:
     """Wrap the model as a function from positions to positions, and give the specs of what it takes.
 
     `signature` is the one to serve: images that it has in another layout than the model come so.
@@ -111,7 +126,7 @@ def _resize(
     return tf.transpose(images, [0, 3, 1, 2]) if data_format == "channels_first" else images
 
 
-def save(work: Work, signature: Signature, folder: Path) -> None:
+def save(work: Wanted, signature: Signature, folder: Path) -> None:
     """Write a SavedModel whose default signature is of positions; a signature of another name is kept beside it."""
     import keras
     import tensorflow as tf
@@ -134,10 +149,17 @@ def save(work: Work, signature: Signature, folder: Path) -> None:
     archive.write_out(str(folder), verbose=False)
 
 
-def to_tflite(work: Work, signature: Signature, *, flex: bool = False) -> None:
+def nothing_more(_: Any) -> None:
+    """Leave the converter as it is."""
+
+
+def to_tflite(
+    work: Wanted, signature: Signature, *, flex: bool = False, adjust: Callable[[Any], None] = nothing_more
+) -> None:
     """Convert with TensorFlow's converter to built-in operators, which every stock interpreter runs.
 
-    With `flex`, what has no built-in operator stays one of TensorFlow's own.
+    With `flex`, what has no built-in operator stays one of TensorFlow's own. `adjust` sets what else the converter is
+    to do.
     """
     import tempfile
 
@@ -149,16 +171,18 @@ def to_tflite(work: Work, signature: Signature, *, flex: bool = False) -> None:
     if isinstance(work.model, Served):
         converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen_function(work, signature)])
         converter.target_spec.supported_ops = operators
+        adjust(converter)
         work.out.write_bytes(converter.convert())
         return
     with tempfile.TemporaryDirectory() as folder:
         save(work, signature, Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = operators
+        adjust(converter)
         work.out.write_bytes(converter.convert())
 
 
-def frozen(work: Work, signature: Signature) -> Frozen:
+def frozen(work: Wanted, signature: Signature) -> Frozen:
     """Give the model's graph with its variables as constants, its inputs and outputs in the signature's order."""
     serve, _ = function(work, signature)
 
@@ -169,7 +193,7 @@ def frozen(work: Work, signature: Signature) -> Frozen:
     return inlined(freeze(call, signature))
 
 
-def frozen_function(work: Work, signature: Signature) -> Any:
+def frozen_function(work: Wanted, signature: Signature) -> Any:
     """Give a SavedModel's function with its variables as constants.
 
     Its loops were traced at a free batch, and their lists keep -1 for it even where `signature` fixes the batch; TFLite
