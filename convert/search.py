@@ -151,6 +151,7 @@ class _Run:
 
     def score(self, recipe: Recipe) -> Score:
         """Give a recipe's score, measuring it the first time; raises _OutOfTime where there is no time for that."""
+        self.probes.discard(recipe)
         if recipe in self.scores:
             return self.scores[recipe]
         began = self.clock()
@@ -179,14 +180,15 @@ class _Run:
         return size + (slower if not 1 / SAME_LATENCY < slower < SAME_LATENCY else 1.0)
 
     def best(self) -> Recipe:
-        """Choose the cheapest that passed, else that of the best quality; then the earlier.
+        """Choose the cheapest answer that passed, else that of the best quality; then the earlier.
 
-        What only measures some layers, with all others in float, is no answer unless it passes.
+        What only measures some layers, with all others in float, is an answer where no other passes.
         """
-        passed = [recipe for recipe in self.scores if self.scores[recipe].passed]
-        if passed:
-            return min(passed, key=lambda recipe: (self.cost(recipe), -_quality(self.scores[recipe])))
         answers = [recipe for recipe in self.scores if recipe not in self.probes]
+        for some in (answers, list(self.scores)):
+            passed = [recipe for recipe in some if self.scores[recipe].passed]
+            if passed:
+                return min(passed, key=lambda recipe: (self.cost(recipe), -_quality(self.scores[recipe])))
         return max(answers, key=lambda recipe: _quality(self.scores[recipe]))
 
     def result(self, unfinished: str) -> Found:
@@ -321,9 +323,10 @@ def _measure(run: _Run, base: Recipe, unit: tuple[int, ...]) -> float:
     if unit not in run.noises:
         others = [index for index in range(len(run.abilities.layers)) if index not in set(unit)]
         probe = _keeping(run, base, others)
-        if probe not in run.scores and probe != base:
-            run.probes.add(probe)
+        answer = probe in run.scores and probe not in run.probes
         run.noises[unit] = _noise(run.score(probe))
+        if not answer:
+            run.probes.add(probe)
     return run.noises[unit]
 
 

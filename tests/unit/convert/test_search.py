@@ -218,6 +218,18 @@ def test_latencies_that_hardly_differ_do_not_decide():
     assert names(network.search()) == ["layer4"]
 
 
+def test_what_only_measures_a_layer_is_no_answer_though_it_be_faster():
+    network = Network([1e-5] * 20)
+    network.noises[4] = 3.0
+    honest = network.evaluate
+
+    def timed(recipe: Recipe) -> Score:  # conversions between floats and integers cost more than they save
+        return replace(honest(recipe), latency_seconds=20.0 if len(recipe.kept) < 10 else 1.0)
+
+    network.evaluate = timed
+    assert names(network.search()) == ["layer4"]
+
+
 def test_a_network_whose_layers_cannot_be_kept_ends_with_the_best_ranges():
     network = Network([0.1] * 4, ranges={"min-max": 1.0, "mse": 0.5}, keeps=())
     found = network.search()
