@@ -392,6 +392,8 @@ EXTRAS = {
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
     "tf2onnx": "onnx",
+    "PIL": "images",
+    "pyarrow": "tables",
 }
 
 

@@ -45,7 +45,7 @@ PLUG_INS = [
 
 FRAMEWORKS = {
     *("torch", "torchvision", "tensorflow", "keras", "jax", "onnx", "onnxruntime", "onnxscript", "tf2onnx"),
-    *("ai_edge_litert", "litert_torch", "flatbuffers", "h5py", "safetensors", "google"),
+    *("ai_edge_litert", "litert_torch", "flatbuffers", "h5py", "safetensors", "google", "PIL", "pyarrow"),
 }
 
 #: Import every module named after the first argument, in an environment where no framework is installed.
