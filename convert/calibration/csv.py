@@ -78,4 +78,4 @@ def _lines(path: Path) -> Iterator[list[str]]:
         raise UsageError(f"--calibration: cannot read {path}: {error}", fix="write it as UTF-8 text") from error
 
 
-READERS.register(Reader("csv", "a table", recognise, read))
+READERS.register(Reader("csv", "a CSV table", recognise, read))

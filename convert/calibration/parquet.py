@@ -64,4 +64,4 @@ def _rows(job: Preparation, path: Path, how: Layout, titles: list[str], wanted: 
             start += batch.num_rows
 
 
-READERS.register(Reader("parquet", "a table", recognise, read))
+READERS.register(Reader("parquet", "a Parquet table", recognise, read))
