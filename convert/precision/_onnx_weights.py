@@ -119,6 +119,23 @@ def gathered(edit: Edit, node: Any, weight: Weight) -> None:
     node.input[0], node.output[0] = stored, rows
 
 
+def turned(edit: Edit, node: Any) -> None:
+    """Turn, in place, the weight of a Gemm that lies the other way: MatMulNBits is not chosen for those (ORT 1.32)."""
+    import numpy as np
+
+    if node.op_type != "Gemm" or node.input[1] not in edit.constants or not attribute(node, "transB", 0):
+        return
+    name = node.input[1]
+    found = f"{name}_turned"
+    if found not in edit.constants:
+        array = np.ascontiguousarray(edit.array(name).T)
+        found = edit.constant(found, array)
+        edit.constants[found] = next(t for t in edit.graph.initializer if t.name == found)
+        edit.ranks[found], edit.dtypes[found] = array.ndim, edit.dtypes[name]
+    node.input[1] = found
+    next(entry for entry in node.attribute if entry.name == "transB").i = 0
+
+
 def blocked(edit: Edit, node: Any, weight: Weight) -> bool:
     """Make the weight of a MatMul or Gemm 4 bits wide, with a scale per block of its column; say whether it fits."""
     import numpy as np

@@ -30,7 +30,7 @@ from convert.precision._onnx_static import (
     store,
     take_biases,
 )
-from convert.precision._onnx_weights import FEW, RECURRENT, blocked, weights_of
+from convert.precision._onnx_weights import FEW, RECURRENT, blocked, turned, weights_of
 from convert.precision._ranges import Observer, remembered
 from convert.recipe import RANGES
 from convert.spec import (
@@ -132,6 +132,8 @@ def _uncalibrated(precision: str, model: onnx.ModelProto, kept: frozenset[str]) 
         return notes
     wide = 0
     for node in list(edit.graph.node):
+        if node.name not in kept:
+            turned(edit, node)
         weights = () if node.name in kept else weights_of(edit, node)
         if not weights or max(edit.array(weight.name).size for weight in weights) < FEW:
             continue
