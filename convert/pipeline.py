@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convert import folder, layout, plan
 from convert.building import Chosen, Run, Say, build, choose, finish, parallel
-from convert.errors import UsageError
+from convert.errors import EdgeproofError, UsageError
 from convert.formats import FORMATS
 from convert.plan import Wish
 from convert.quantize import Bench, artifact_name, check_precisions, check_source, prepare, quantize
@@ -22,7 +23,7 @@ from validators.inputs import USER_FILE, read_user_file, specs_of
 from validators.prove import load_source, timing_environment
 from validators.report import Report, TargetReport, assemble
 from validators.reports import RENDERINGS
-from validators.runtimes import runtime_for
+from validators.runtimes import Drag, drags, runtime_for
 from validators.verdict import Status
 
 if TYPE_CHECKING:
@@ -132,8 +133,21 @@ def timed(bench: Bench, base: Chosen, reduced: list[Chosen]) -> list[TargetRepor
     if not asked and not any(item.report.status is Status.PASS for item in reduced):
         return [finish(run, item, baseline) for item in reduced]
     full = finish(run, base, baseline)
-    found = [set_beside(finish(run, item, baseline), full) for item in reduced]
+    found = [set_beside(finish(run, item, baseline), full, functools.partial(slow, bench, item)) for item in reduced]
     return [full, *found] if asked else found
+
+
+def slow(bench: Bench, chosen: Chosen) -> str:
+    """Say what makes an artifact slow on its engine, where that can be told."""
+    if chosen.proof is None or chosen.report.artifact is None:
+        return ""
+    runtime = chosen.proof.runtime
+    stage = f"drags-{chosen.report.label}"
+    job = Drag(runtime.name, chosen.report.artifact.path)
+    try:
+        return bench.run.workers.run(stage, drags, job, runtime.environment).value
+    except EdgeproofError as error:
+        return f"why is not known: {error.message}"
 
 
 def place(request: Request, target: TargetReport) -> TargetReport:

@@ -53,6 +53,11 @@ def examine(task: Examination) -> Delegation:
     return split(interpreter._get_ops_details())
 
 
+def undelegated(path: Path) -> str:
+    """Say what of a file the delegate does not run in one part; empty where it runs all of it so."""
+    return examine(Examination(str(path))).describe()
+
+
 def split(nodes: list[dict[str, Any]]) -> Delegation:
     """Tell the operators of a graph that the delegate's nodes stand for from those it left.
 

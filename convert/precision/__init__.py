@@ -138,8 +138,8 @@ def candidates(form: str, precision: str, kind: str, io: str = "float") -> tuple
             f"no runtime of {form} runs {precision}, or nothing here makes it",
             fix=f"for {form} there are: {', '.join(possible(form))}",
         )
-    # Only what has ranges for every activation has them for inputs and outputs.
-    able = [quantizer for quantizer in found if io == FLOAT_IO or (io in quantizer.io and precision in CALIBRATED)]
+    # Only what has 8-bit ranges for every activation has them for inputs and outputs.
+    able = [quantizer for quantizer in found if io == FLOAT_IO or (io in quantizer.io and precision == INT8)]
     if not able:
         kinds = sorted(
             {name for quantizer in found for name in quantizer.io} if precision in CALIBRATED else {FLOAT_IO}

@@ -57,12 +57,18 @@ class Session(Protocol):
         """Run once on named inputs and give the named outputs, in the model's order."""
 
 
+def nothing(_: Path) -> str:
+    """Say that nothing is known to make a file slow."""
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """One engine, and the families of sources it runs as a reference or the formats it runs as a device would.
 
     `open` raises LoadError where the engine cannot load the file or cannot compute as asked. `supports` are the kinds
-    of foreign operators it has kernels for, or may have: it is run to see.
+    of foreign operators it has kernels for, or may have: it is run to see. `drags` says what in a file makes it slow on
+    this engine, and nothing where nothing does.
     """
 
     name: str
@@ -72,6 +78,7 @@ class Runtime:
     families: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
     supports: tuple[str, ...] = ()
+    drags: Callable[[Path], str] = nothing
 
 
 RUNTIMES: Registry[Runtime] = Registry("runtime", "validators.runtimes")
@@ -188,6 +195,19 @@ def _median(session: Session, arrays: np.lib.npyio.NpzFile, case: str, job: Exec
         session.run(inputs)
         samples.append(time.perf_counter() - began)
     return statistics.median(samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Drag:
+    """An artifact that was slower than hoped; travels to its engine's worker."""
+
+    runtime: str
+    path: str
+
+
+def drags(job: Drag) -> str:
+    """Say what makes an artifact slow on its engine."""
+    return RUNTIMES[job.runtime].drags(Path(job.path))
 
 
 def feed(arrays: np.lib.npyio.NpzFile, case: str, feeds: tuple[Feed, ...]) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from convert.worker import Environment
+from validators.delegation import undelegated
 from validators.runtimes import RUNTIMES, Arrays, Runtime, Subject, cannot_open
 
 if TYPE_CHECKING:
@@ -54,4 +55,4 @@ def open_litert(subject: Subject) -> LiteRTSession:
         raise cannot_open("LiteRT", subject.file.path, error) from error
 
 
-RUNTIMES.register(Runtime("litert", "LiteRT with XNNPACK", LITERT, open_litert, formats=("tflite",)))
+RUNTIMES.register(Runtime("litert", "LiteRT with XNNPACK", LITERT, open_litert, formats=("tflite",), drags=undelegated))

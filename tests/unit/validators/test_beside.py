@@ -40,3 +40,10 @@ def test_what_was_not_made_has_nothing_beside_it():
     missing = dataclasses.replace(target(1, 1.0), artifact=None)
 
     assert set_beside(missing, target(1000, 1.0)) == missing
+
+
+def test_what_makes_it_slow_is_asked_for_only_where_it_is_slow():
+    why = lambda: "3 operators off the delegate"  # noqa: E731
+
+    assert set_beside(target(270, 2.6), target(1000, 1.0), why).remarks[-1].endswith("3 operators off the delegate")
+    assert "delegate" not in set_beside(target(270, 0.5), target(1000, 1.0), why).remarks[-1]
