@@ -18,9 +18,9 @@ from convert.recipe import Calibration, Recipe
 from convert.registry import Registry
 from convert.sources import SOURCES
 from convert.spec import (
-    CALIBRATED,
     FLOAT_IO,
     FP32,
+    INT8,
     PRECISIONS,
     Artifact,
     LoadOptions,
@@ -141,9 +141,7 @@ def candidates(form: str, precision: str, kind: str, io: str = "float") -> tuple
     # Only what has 8-bit ranges for every activation has them for inputs and outputs.
     able = [quantizer for quantizer in found if io == FLOAT_IO or (io in quantizer.io and precision == INT8)]
     if not able:
-        kinds = sorted(
-            {name for quantizer in found for name in quantizer.io} if precision in CALIBRATED else {FLOAT_IO}
-        )
+        kinds = sorted({name for quantizer in found for name in quantizer.io} if precision == INT8 else {FLOAT_IO})
         raise UsageError(
             f"{form} artifacts of precision {precision} cannot take and give {io}",
             fix=f"--io can be: {', '.join(kinds)}",
