@@ -34,6 +34,7 @@ class Script:
         self.module.eval()
         self.graph: Any = self.module.graph
         torch._C._jit_pass_inline(self.graph)
+        torch._C._jit_pass_remove_mutation(self.graph)  # `y += x` and `relu_` become `add` and `relu`, where safe
         _plain(self)
 
     @property

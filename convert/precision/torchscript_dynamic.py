@@ -34,7 +34,7 @@ WITH_BIAS, WITHOUT_BIAS = 4, 2
 def quantize(task: Reduction) -> Reduced:
     """Put PyTorch's dynamic kernels in the place of linear and recurrent layers."""
     script, found, chosen = open_base(task, KINDS)
-    done = [place for place in chosen if (_linear if place.kind == LINEAR else _recurrent)(script, place)]
+    done = [place for place in chosen if as_it_comes(script, place)]
     if not done:
         raise RouteError(
             "nothing in it can be int8-dynamic: its recurrent layers have projections or take packed sequences",
@@ -42,6 +42,11 @@ def quantize(task: Reduction) -> Reduced:
         )
     kept = [entry.layer for entry in task.recipe.kept]
     return finish(script, task, (*left_float(found, done, kept), RETIRING))
+
+
+def as_it_comes(script: Script, place: Place) -> bool:
+    """Let a linear or recurrent layer quantize its inputs as they come; False where PyTorch has no kernel for it."""
+    return _linear(script, place) if place.kind == LINEAR else _recurrent(script, place)
 
 
 def _linear(script: Script, place: Place) -> bool:

@@ -1,6 +1,6 @@
-"""Reduces small TorchScript modules, in a process of its own: `reduced_torchscript.py FOLDER NET PRECISION...`.
+"""Reduces small TorchScript modules, in a process of its own, called with a folder and NET:PRECISION[:KEPT...] words.
 
-Prints, per precision, what came of it: the errors of the artifact and of its ideal against float64, and of broken ones.
+Prints, for each, what came of it: the errors of the artifact, of its ideal and of the float archive against float64.
 """
 
 from __future__ import annotations
@@ -89,66 +89,64 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-def reduce(folder: Path, name: str, precision: str, *kept: str) -> dict[str, object]:
-    """Make the float archive, reduce it, build its ideal, and measure all of them."""
+def made_of(folder: Path, name: str) -> tuple[Artifact, Calibration, list[Tensor], Tensor]:
+    """Make a float archive, calibration data, and inputs with the right answers."""
     torch.manual_seed(0)
     made, shape = NETS[name]
-    net = made().eval()
-    base, out = folder / f"{name}.pt", folder / f"{name}.{precision}.pt"
+    net, base = made().eval(), folder / f"{name}.pt"
     save_frozen(torch.jit.script(net), base)
-    signature = Signature(
-        specs_from([f"x:float32[batch,{','.join(map(str, shape))}]"]), specs_from(["y:float32[batch,10]"])
-    )
+    inputs = specs_from([f"x:float32[batch,{','.join(map(str, shape))}]"])
+    signature = Signature(inputs, specs_from(["y:float32[batch,10]"]))
     seal(base, Draft(str(base), signature, ("x",), ("y",)))
-    (folder / "calibration").mkdir(exist_ok=True)
+    place = folder / f"{name}-calibration"
+    place.mkdir()
     for index in range(SAMPLES):
-        np.savez(sample_path(folder / "calibration", index), x=torch.randn(1, *shape).numpy())
-    data = Calibration(str(folder / "calibration"), SAMPLES, "", "drawn")
+        np.savez(sample_path(place, index), x=torch.randn(1, *shape).numpy())
+    batches = [torch.randn(batch, *shape) for batch in (1, 2, 4, 8)]
+    with torch.no_grad():
+        right = torch.cat([net.double()(x.double()) for x in batches])
     artifact = Artifact(str(base), "torchscript", "fp32", signature, *fingerprint(base))
+    return artifact, Calibration(str(place), SAMPLES, name, "drawn"), batches, right
+
+
+def reduce(folder: Path, base: Artifact, data: Calibration, precision: str, *kept: str) -> dict[str, object]:
+    """Reduce a float archive and build its ideal."""
+    stem = f"{Path(base.path).stem}.{precision}.{len(kept)}"
+    out, ideal = folder / f"{stem}.pt", folder / f"{stem}.ideal.pt"
     quantizer = candidates("torchscript", precision, "torchscript")[0]
     recipe = Recipe("torchscript", precision, quantizer.name, kept=tuple(Kept(layer, "fp32") for layer in kept))
-    source = SourceFile(str(base), "torchscript", "", "", 0)
-    task = Reduction(recipe, type(quantizer).__module__, artifact, source, LoadOptions(), str(out), data)
-    done = perform(task)
-    ideal = build(Building("torchscript", precision, str(base), str(out), str(folder / "ideal.pt")))
-    inputs = [torch.randn(batch, *shape) for batch in (1, 2, 4, 8)]
-    right = run(net.double(), [x.double() for x in inputs])
-    found = answers([out, Path(ideal.path), base], inputs, folder)
-    errors = dict(zip(("error", "ideal", "float"), (error(one, right) for one in found), strict=True))
+    source = SourceFile(base.path, "torchscript", "", "", 0)
+    done = perform(Reduction(recipe, "convert.precision", base, source, LoadOptions(), str(out), data))
+    build(Building("torchscript", precision, base.path, str(out), str(ideal)))
     return {
-        **errors,
-        "size": done.file_bytes / artifact.file_bytes,
+        "archives": [str(out), str(ideal), base.path],
+        "size": done.file_bytes / base.file_bytes,
         "precision": read(out).precision,
-        "same signature": read(out).signature == signature,
+        "same signature": read(out).signature == base.signature,
         "notes": done.notes,
-        "layers": [layer.name for layer in quantizer.layers(base)],
+        "layers": [layer.name for layer in quantizer.layers(Path(base.path))],
     }
-
-
-def run(net: nn.Module, inputs: list[Tensor]) -> Tensor:
-    """Run a module on batches and join its answers."""
-    with torch.no_grad():
-        return torch.cat([net(x) for x in inputs]).double()
 
 
 ALONE = """
 import sys, torch
+torch.set_num_threads(1)
 folder, *archives = sys.argv[1:]
 inputs = torch.load(f"{folder}/inputs")
 with torch.no_grad():
-    answers = [[module(x) for x in inputs] for module in map(torch.jit.load, archives)]
+    answers = {path: [torch.jit.load(path)(x) for x in batches] for path, batches in inputs.items()}
 torch.save(answers, f"{folder}/answers")
 """
 
 
-def answers(archives: list[Path], inputs: list[Tensor], folder: Path) -> list[Tensor]:
-    """Run archives in a process that imports PyTorch and nothing else."""
+def answers(inputs: dict[str, list[Tensor]], folder: Path) -> dict[str, Tensor]:
+    """Run archives on their inputs in a process that imports PyTorch and nothing else."""
     torch.save(inputs, folder / "inputs")
-    subprocess.run([sys.executable, "-c", ALONE, folder, *archives], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", ALONE, folder], check=True, timeout=120)
     found = torch.load(folder / "answers")
-    if any(tensor.dtype != torch.float32 for tensors in found for tensor in tensors):
+    if any(tensor.dtype != torch.float32 for tensors in found.values() for tensor in tensors):
         raise TypeError("an archive gives other numbers than float32")
-    return [torch.cat(tensors).double() for tensors in found]
+    return {path: torch.cat(tensors).double() for path, tensors in found.items()}
 
 
 def error(found: Tensor, right: Tensor) -> float:
@@ -156,6 +154,23 @@ def error(found: Tensor, right: Tensor) -> float:
     return float((found - right).pow(2).mean().sqrt() / right.pow(2).mean().sqrt())
 
 
+def main(folder: Path, *words: str) -> None:
+    """Reduce everything, then run it all."""
+    torch.set_num_threads(1)  # on a busy machine, threads that wait for each other are slow
+    nets = {name: made_of(folder, name) for name in dict.fromkeys(word.split(":")[0] for word in words)}
+    cells = {}
+    for word in words:
+        name, precision, *kept = word.split(":")
+        cells[word] = reduce(folder, *nets[name][:2], precision, *kept)
+    batches = {path: nets[word.split(":")[0]][2] for word, cell in cells.items() for path in cell["archives"]}
+    found = answers(batches, folder)
+    for word, cell in cells.items():
+        right = nets[word.split(":")[0]][3]
+        cell.update(
+            zip(("error", "ideal", "float"), (error(found[path], right) for path in cell["archives"]), strict=True)
+        )
+    print(json.dumps(cells))
+
+
 if __name__ == "__main__":
-    place, net, *precisions = sys.argv[1:]
-    print(json.dumps({word: reduce(Path(place), net, *word.split("-but-")) for word in precisions}))
+    main(Path(sys.argv[1]), *sys.argv[2:])
