@@ -104,7 +104,7 @@ class Calibration:
     held_out: str = ""
     release: bool = True  # False for generated data, with which nothing should be released
     notes: tuple[str, ...] = ()
-    overlap: int = 0  # samples that are among the rows judged on too
+    overlap: int = 0  # samples that are rows of the inputs file, or equal rows that were set aside
 
     def samples(self) -> Iterator[dict[str, np.ndarray]]:
         """Give the samples one after another, so that one at a time is in memory."""

@@ -53,7 +53,7 @@ class MetricQuality:
     """What is left of the float model's metric.
 
     `kept` is the artifact's share of it, `kept_at_least` the lower bound of that at 95 %. `unseen` is the share of rows
-    that could be worse without a single one of so few showing it.
+    on which something can go wrong that shows on none of so few, at 95 % too.
     """
 
     name: str
@@ -68,7 +68,7 @@ class MetricQuality:
         return (
             f"{self.name} {self.actual:.4g} of the source's {self.expected:.4g} on {self.rows} rows: {self.kept:.2%} "
             f"kept, at {tolerance.CONFIDENCE:.0%} at least {self.kept_at_least:.2%} "
-            f"(0 flips in {self.rows} is at most {self.unseen:.1%})"
+            f"(what befalls less than {self.unseen:.1%} of inputs need not show on {self.rows})"
         )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from convert.errors import UsageError
-from convert.spec import QualityGate
+from convert.spec import FP32, QualityGate
 from convert.worker import Environment, Workers
 from validators import tolerance
 from validators.confidence import upper_share
@@ -233,6 +233,16 @@ def assess(
     """
     job = Judging(reference, artifact, cases, binding, precision, gate)
     return workers.run(f"metric-{label}", perform, job, ENVIRONMENT).value if gate.metric else perform(job)
+
+
+def rehearse(workers: Workers, reference: Reference, cases: CaseSet, gate: QualityGate) -> None:
+    """Score the source's answers alone, so that labels and metrics that do not fit show before anything is made.
+
+    Raises what `assess` raises; does nothing without labels and metric.
+    """
+    if gate.labels or gate.metric:
+        same = Binding((), tuple((name, name) for name in reference.native.names), ())
+        assess(workers, reference, reference.native, cases, same, FP32, gate, "source")
 
 
 def _refusal(

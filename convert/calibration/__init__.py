@@ -149,9 +149,10 @@ def prepare(job: Preparation) -> Calibration:
     overlap = _overlap(job, fitting)
     notes += [*choice.notes(), *fitting.notes(), *stacked.notes]
     if overlap:
+        where = f"are in {job.evaluation} too" if job.evaluation else "equal rows that were set aside"
         notes.append(
-            f"{overlap} of the {len(fitting.digests)} calibration samples are also among the rows that quality is "
-            "judged on, which flatters the result"
+            f"{overlap} of the {len(fitting.digests)} calibration samples {where}: quality measured on what was "
+            "calibrated with looks better than it is"
         )
     return Calibration(
         folder=str(folder),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 ARRAYS = (".npy", ".npz")
@@ -10,8 +11,11 @@ IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".p
 
 def files_in(folder: Path) -> list[Path]:
     """List a folder's files and those of its folders, sorted by path; hidden ones belong to the system."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place) / name for name in names if not name.startswith(".")]
+    return sorted(found)
 
 
 def of_kind(files: list[Path], suffixes: tuple[str, ...]) -> list[Path]:

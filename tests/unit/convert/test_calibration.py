@@ -192,7 +192,7 @@ def test_rows_that_are_judged_on_too_are_counted(prepared, tmp_path):
     found = prepared(tmp_path / "data.npz", evaluation=str(tmp_path / "judged.npz"))
 
     assert found.overlap == 4
-    assert any("4 of the 24 calibration samples are also among the rows" in note for note in found.notes)
+    assert any("4 of the 24 calibration samples are in" in note for note in found.notes)
 
 
 def test_repeated_rows_are_found_on_both_sides(prepared, saved):

@@ -11,7 +11,7 @@ from convert.worker import Limits, Workers
 from validators import parity
 from validators.inputs import GENERATED, LABELLED_ROWS, CaseSet, collect
 from validators.metric import Scoring, measure, read_labels
-from validators.quality import assess, judge
+from validators.quality import assess, judge, rehearse
 from validators.runtimes import Outputs
 from validators.structure import Binding
 from validators.verdict import Status
@@ -56,7 +56,7 @@ def test_the_accuracy_of_both_models_is_told(labels):
     assert found.kept == pytest.approx(0.925 / 0.95)
     assert found.rows == ROWS
     assert "top-1 accuracy 0.925 of the source's 0.95 on 400 rows" in str(found)
-    assert "0 flips in 400 is at most 0.7%" in str(found)
+    assert "what befalls less than 0.7% of inputs need not show on 400" in str(found)
 
 
 def test_the_bound_is_below_what_was_measured_and_equal_answers_have_none(labels):
@@ -322,6 +322,21 @@ def test_a_metric_that_ends_its_process_is_an_error_of_its_stage(gated, metric, 
         pytest.raises(WorkerCrashed, match="metric-tflite"),
     ):
         gated(scores(), scores(), QualityGate(metric=metric("import os; os._exit(3)")), workers)
+
+
+def test_labels_and_metrics_that_do_not_fit_show_before_anything_is_made(tmp_path, labels, metric):
+    np.savez(tmp_path / "source.npz", **{f"user-{i}/out": scores()[i : i + 1] for i in range(ROWS)})
+    names = tuple(f"user-{i}" for i in range(ROWS))
+    reference = parity.Reference(Outputs(str(tmp_path / "source.npz"), names, ("out",)), None)
+    cases = CaseSet("", tuple((name, ()) for name in names), evaluation=names, data="the inputs file", rows=ROWS)
+
+    with Workers(tmp_path / "stages", Limits(60, 2**31)) as workers:
+        rehearse(workers, reference, cases, QualityGate())
+        rehearse(workers, reference, cases, QualityGate(labels=labels()))
+        with pytest.raises(UsageError, match="has 399 rows"):
+            rehearse(workers, reference, cases, QualityGate(labels=labels(RIGHT[1:])))
+        with pytest.raises(UsageError, match="failed: KeyError"):
+            rehearse(workers, reference, cases, QualityGate(metric=metric("return outputs['nothing']")))
 
 
 # Rows
