@@ -17,6 +17,9 @@ DYNAMIC = frozenset(
     | {"DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulIntegerToFloat", "QAttention"}
 )
 
+#: ONNX's numbers of the types that weights are stored in: uint8, int8, uint4, int4.
+NARROW = (2, 3, 21, 22)
+
 #: Operators of weights in blocks, and the attribute that says how many bits each has.
 BLOCKED = {"MatMulNBits": "bits", "GatherBlockQuantized": "bits", "MatMulBnb4": ""}
 
@@ -45,6 +48,8 @@ def precision_of(model: onnx.ModelProto) -> str:
         elif node.op_type == "DequantizeLinear":
             # An integer table of which rows were picked first.
             stored |= {dtypes[name] for name in _sources(model.graph, node.input[0]) if name in dtypes}
+        elif node.op_type == "Cast" and dtypes.get(node.input[0], 0) in NARROW and _is_float(node):
+            stored.add(dtypes[node.input[0]])  # weights that are scaled when the file is loaded
         elif node.op_type in BLOCKED:
             bits = next((entry.i for entry in node.attribute if entry.name == BLOCKED[node.op_type]), 4)
             stored.add(TensorProto.INT8 if bits == 8 else TensorProto.INT4)
@@ -59,6 +64,10 @@ def precision_of(model: onnx.ModelProto) -> str:
     if stored & {TensorProto.INT8, TensorProto.UINT8}:
         return INT8_WEIGHTS
     return FP16 if _mostly_half(model) else FP32
+
+
+def _is_float(cast: Any) -> bool:
+    return any(entry.name == "to" and entry.i in (1, 10) for entry in cast.attribute)
 
 
 def _mostly_half(model: onnx.ModelProto) -> bool:

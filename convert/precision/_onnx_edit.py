@@ -82,10 +82,10 @@ class Edit:
         return str(value.name)
 
     def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> Any:
-        """Make a node, not yet placed, that is named after its output and itself."""
+        """Make a node, not yet placed; it has no name, of which small files would mostly consist."""
         import onnx
 
-        return onnx.helper.make_node(operator, inputs, [output], name=f"{output}_{operator}", **attributes)
+        return onnx.helper.make_node(operator, inputs, [output], **attributes)
 
     def first(self, *nodes: Any) -> None:
         """Place nodes before all others: they read only inputs and constants."""

@@ -22,6 +22,7 @@ from convert.precision._onnx_weights import (
     dequantized,
     gathered,
     steps_of,
+    unpacked,
     weights_of,
 )
 from convert.sources._onnx import STANDARD
@@ -37,6 +38,9 @@ COMBINING = ("Add", "Mul", "AveragePool", "GlobalAveragePool", "Concat", "LeakyR
 
 #: Activations that end in the rounding of the convolution before them.
 ABSORBED = ("Relu", "Clip")
+
+#: Activations that ONNX Runtime joins with the Gemm before them (its GemmActivationFusion).
+JOINED = ("Relu", "LeakyRelu", "Sigmoid", "Tanh", "Elu", "HardSigmoid", "Softplus", "Softsign", "ThresholdedRelu")
 
 #: A bias is stored in 32 bits, in steps of its input's and its weight's; half of what fits leaves room for the sum.
 LARGEST_BIAS = 1 << 30
@@ -286,8 +290,15 @@ def store(edit: Edit, node: Any) -> None:
             continue
         if node.op_type == "Gather":
             gathered(edit, node, weight)
+        elif node.op_type in ("MatMul", "Gemm") and not _joined(edit, node):
+            node.input[weight.position] = dequantized(edit, weight)  # which ONNX Runtime makes a MatMulNBits of
         else:
-            node.input[weight.position] = dequantized(edit, weight)
+            node.input[weight.position] = unpacked(edit, weight)
+
+
+def _joined(edit: Edit, node: Any) -> bool:
+    """Whether ONNX Runtime joins a product with the activation behind it, into a kernel that takes floats only."""
+    return any(reader.op_type in JOINED for reader in edit.read_by[node.output[0]])
 
 
 def recurrent(nodes: list[Any]) -> bool:

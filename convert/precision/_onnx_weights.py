@@ -107,6 +107,27 @@ def dequantized(edit: Edit, weight: Weight, steps: np.ndarray | None = None) -> 
     return floats
 
 
+def unpacked(edit: Edit, weight: Weight) -> str:
+    """Add a weight as int8 with a Cast and a Mul, first in the graph, and give the name of its floats.
+
+    NOTE: Why not DequantizeLinear: ONNX Runtime computes these two once, when it loads the file, and that one at every
+    run. Measured, 64 channels, 3x3, 28x28: 379 us against 1,031, in float 375; an LSTM of 128: 100 us, 202 and 100.
+    """
+    import onnx
+
+    if (weight.name, weight.axis) in edit.shared:
+        return edit.shared[weight.name, weight.axis]
+    array = edit.array(weight.name)
+    steps = steps_of(array, weight.axis)
+    shape = tuple(-1 if place == weight.axis else 1 for place in range(array.ndim))
+    stored = edit.constant(f"{weight.name}_quantized", to_integers(array, steps, weight.axis))
+    scale = edit.constant(f"{weight.name}_scale", steps.reshape(shape) if weight.axis is not None else steps)
+    wide, floats = edit.fresh(f"{weight.name}_wide"), edit.fresh(f"{weight.name}_dequantized")
+    edit.first(edit.node("Cast", [stored], wide, to=onnx.TensorProto.FLOAT), edit.node("Mul", [wide, scale], floats))
+    edit.shared[weight.name, weight.axis] = floats
+    return floats
+
+
 def gathered(edit: Edit, node: Any, weight: Weight) -> None:
     """Make a lookup pick int8 rows and turn only those into floats: a whole table would be dequantized at every run."""
     array = edit.array(weight.name)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert.errors import LoadError
 from convert.formats._onnx_folding import constants, drop_unused, fold
-from convert.formats._onnx_precision import precision_of
+from convert.formats._onnx_precision import NARROW, precision_of
 from convert.formats.onnx import read_model, write_model
 from convert.spec import FP16
 from validators.ideals import IDEALS, Building, Built, Ideal
@@ -86,7 +86,7 @@ class Rounding:
         self.called: dict[str, str] = {}  # what the ideal calls a value that the reduced file computes in float
         self.rounded: dict[str, str] = {}  # values that were dequantized, and what the ideal calls them
         self.integers: dict[str, tuple[str, list[str], int]] = {}  # quantized values: of what, with which numbers
-        self.weights: dict[str, np.ndarray | None] = {}
+        self.weights: set[str] = set()
 
     def write(self) -> None:
         """Write everything into the float graph."""
@@ -101,6 +101,8 @@ class Rounding:
                 self._dequantize(node)
             elif node.op_type in INTEGER:
                 self._multiply(node)
+            elif is_unpacked(self.actual, node):
+                self.weights.add(node.output[0])
             else:
                 self._read(node)
         self.ideal.finish()
@@ -165,7 +167,7 @@ class Rounding:
             self.rounded[output] = self.ideal.fresh(f"{output}_ideal")
             self._pair(name, numbers, _axis(node), self.rounded[output])
         elif name in self.actual.constants:
-            self.weights[output] = None
+            self.weights.add(output)
         else:
             self._dequantize_rows(node)
 
@@ -177,7 +179,7 @@ class Rounding:
         twin = self.ideal.made_by.get(node.output[0])
         if twin is None or twin.op_type != "Gather":
             raise LoadError(f"the float model looks nothing up as {node.output[0]!r}")
-        twin.input[0] = self._rounded_weight(twin.input[0], gather.input[0], node)
+        twin.input[0] = self._rounded_weight(twin.input[0], node, stored=gather.input[0])
 
     def _read(self, node: Any) -> None:
         """Make the ideal's node read what this one reads, where that was rounded."""
@@ -194,18 +196,18 @@ class Rounding:
             else:
                 dequantize = self.actual.made_by[name]
                 turned = where == 1 and node.op_type == "Gemm" and is_turned(node) != is_turned(twin)
-                twin.input[where] = self._rounded_weight(
-                    twin.input[where], dequantize.input[0], dequantize, turned=turned
-                )
+                twin.input[where] = self._rounded_weight(twin.input[where], dequantize, turned=turned)
         if (block := kernel_block(self.actual, node)) is not None:
             twin, where = twins[0]
             twin.input[where] = rounded_in_blocks(self.ideal, twin.input[where], *block)
 
-    def _rounded_weight(self, weight: str, stored: str, dequantize: Any, *, turned: bool = False) -> str:
+    def _rounded_weight(self, weight: str, dequantize: Any, *, stored: str = "", turned: bool = False) -> str:
         """Add a float weight of the base rounded with the reduced file's scale, and give its name.
 
-        `turned`: the reduced file has it the other way up.
+        `turned`: the reduced file has it the other way up. `stored` names the integers where `dequantize` does not.
         """
+        unpacking = dequantize.op_type == "Mul"
+        stored = stored or (self.actual.made_by[dequantize.input[0]] if unpacking else dequantize).input[0]
         array, integers = self.ideal.array(weight), self.actual.array(stored)
         array = array.T if turned else array
         if array.shape != integers.shape:
@@ -214,9 +216,8 @@ class Rounding:
         zero = self.actual.array(dequantize.input[2]) if len(dequantize.input) > 2 and dequantize.input[2] else None
         size = next((entry.i for entry in dequantize.attribute if entry.name == "block_size"), 0)
         bits = _limits(self.actual.constants[stored].data_type)
-        rounded = round_array(
-            array, spread(scale, array, _axis(dequantize), size), spread(zero, array, _axis(dequantize), size), bits
-        )
+        widths = scale if unpacking else spread(scale, array, _axis(dequantize), size)
+        rounded = round_array(array, widths, spread(zero, array, _axis(dequantize), size), bits)
         return self.ideal.constant(f"{weight}_rounded", rounded.T.copy() if turned else rounded)
 
     def _multiply(self, node: Any) -> None:
@@ -253,6 +254,15 @@ class Rounding:
                 if name in self.actual.constants:
                     return self.actual.array(name), product.output[0]
         raise LoadError(f"the scale of {node.output[0]!r} is not multiplied in behind it")
+
+
+def is_unpacked(side: Side, node: Any) -> bool:
+    """Whether a node scales integers that a Cast made floats of: a weight that is unpacked when the file is loaded."""
+    cast = side.made_by.get(node.input[0]) if node.op_type == "Mul" else None
+    if cast is None or cast.op_type != "Cast" or node.input[1] not in side.constants:
+        return False
+    stored = side.constants.get(cast.input[0])
+    return stored is not None and stored.data_type in NARROW
 
 
 def _axis(node: Any) -> int:
