@@ -15,6 +15,7 @@ from convert.building import Chosen, Run, Tried, chosen_of
 from convert.errors import EdgeproofError, RouteError, RunStopped, UsageError
 from convert.formats import FORMATS
 from convert.precision import QUANTIZERS, Listing, Quantizer, Reduction, candidates, list_layers, perform
+from convert.precision._equalise import equalised_path
 from convert.recipe import Calibration, Recipe, read_recipe
 from convert.search import Abilities, Score, search
 from convert.spec import CALIBRATED, FLOAT_IO, FP32, Artifact, Request
@@ -172,7 +173,12 @@ def rescue(bench: Bench, base: Attempt, chosen: Chosen, tried: list[Tried]) -> C
         f"layers-{bench.label(base.artifact, recipe)}", list_layers, listing, quantizer.environment
     )
     found = search(
-        Abilities(quantizer.ranges, quantizer.equalises, layers.value.found, quantizer.keeps),
+        Abilities(
+            quantizer.ranges if recipe.precision in CALIBRATED else (),
+            quantizer.equalises,
+            layers.value.found,
+            quantizer.keeps,
+        ),
         recipe,
         lambda one: _score(bench, base, quantizer, one, proof),
         budget_seconds=request.search_seconds,
@@ -268,7 +274,7 @@ def try_recipe(bench: Bench, base: Attempt, quantizer: Quantizer, recipe: Recipe
         artifact,
         label,
         allow=request.allow,
-        base=base.artifact.path,
+        base=str(equalised_path(Path(base.artifact.path)) if recipe.equalised else base.artifact.path),
         gate=request.gate,
     )
     judged = proof.attempt(name, title, artifact)

@@ -9,11 +9,17 @@ two then, and floats are scaled without any rounding.
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from convert.errors import RouteError
+from convert.formats import FORMATS
+from convert.precision import Reduction
+from convert.spec import fingerprint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +30,9 @@ PASSES = 50
 
 #: Where a tensor has its channels: after the batch, or last.
 FIRST, LAST = "first", "last"
+
+#: Transposes that move the channels of an image, and where from and to.
+MOVES: dict[tuple[int, ...], tuple[str, str]] = {(0, 3, 1, 2): (LAST, FIRST), (0, 2, 3, 1): (FIRST, LAST)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,7 @@ class Passing:
     gives: str
     along: str = ""  # where channels must be; either place where it is empty
     becomes: str = ""  # where they are afterwards; as they were where it is empty
+    flattens: bool = False  # whether all axes but the batch become one
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +89,8 @@ def pairs(
         while uses.get(tensor, 0) == 1 and tensor not in outputs:
             if tensor in passes and passes[tensor].along in ("", along):
                 step = passes[tensor]
-                if step.becomes:
-                    along, flattened = step.becomes, along
-                tensor = step.gives
+                flattened = along if step.flattens else flattened
+                along, tensor = step.becomes or along, step.gives
                 continue
             second = layers.get(tensor)
             if second is not None and second.in_axis is not None and second.along == along:
@@ -164,6 +173,33 @@ def _times(weights: np.ndarray, scales: np.ndarray, axis: int) -> np.ndarray:
     return np.asarray(weights * scales.reshape(shape), np.float32)
 
 
-def equalised_beside(out: Path) -> Path:
-    """Name the equalised float file of an artifact, which its ideal is built from; it lies beside the artifact."""
-    return out.with_name(f"equalised-{out.name}")
+def on_equalised(task: Reduction, write: Callable[[Path, Path], int]) -> Reduction:
+    """Put the equalised float file in the place of a task's base, where its recipe asks for that.
+
+    `write` writes a file with equalised weights and gives how many arrays changed. What it wrote serves the other
+    recipes of a search. Raises RouteError where there is nothing to equalise.
+    """
+    if not task.recipe.equalised:
+        return task
+    path = equalised_path(Path(task.base.path))
+    if not path.exists():
+        # A folder of its own, in one step: a large ONNX file has its data in a second file that it names.
+        partial = path.parent.with_name(f".{path.parent.name}")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        if not write(Path(task.base.path), partial / path.name):
+            shutil.rmtree(partial)
+            raise RouteError(
+                "no two layers of this file have only between them what lets a scale per channel pass",
+                fix="take a recipe without equalised weights",
+            )
+        partial.rename(path.parent)
+    companions = FORMATS[task.base.format].companions(path)
+    digest, size = fingerprint(path, companions)
+    base = replace(task.base, path=str(path), sha256=digest, file_bytes=size, companions=tuple(map(str, companions)))
+    return replace(task, base=base)
+
+
+def equalised_path(base: Path) -> Path:
+    """Name the equalised file of a float file, which lies in a folder beside it."""
+    return base.parent / "equalised" / base.name

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.formats.onnx import graphs, read_model, write_model
-from convert.precision._equalise import FIRST, LAST, Linear, Passing, equalise, pairs
+from convert.precision._equalise import FIRST, LAST, MOVES, Linear, Passing, equalise, pairs
 from convert.sources._onnx import STANDARD
 
 if TYPE_CHECKING:
@@ -112,10 +112,12 @@ class _Reader:
             self._product(node)
         elif kind in ELEMENTWISE or kind in PLANES:
             self.passing.append(Passing(node.input[0], node.output[0], FIRST if kind in PLANES else ""))
+        elif kind == "Transpose" and tuple(_attribute(node, "perm", ())) in MOVES:
+            self.passing.append(Passing(node.input[0], node.output[0], *MOVES[tuple(_attribute(node, "perm", ()))]))
         elif kind in ("Flatten", "Reshape", "Squeeze"):
             rank, after = (len(self.sizes.get(name, ())) for name in (node.input[0], node.output[0]))
             if rank > 2 and after == 2 and self._keeps_batch(node):
-                self.passing.append(Passing(node.input[0], node.output[0], FIRST, LAST))
+                self.passing.append(Passing(node.input[0], node.output[0], becomes=LAST, flattens=True))
 
     def _keeps_batch(self, node: Any) -> bool:
         """Whether all axes but the batch are merged, in their order."""
@@ -160,6 +162,8 @@ class _Reader:
         channels = self.tensors[weights].dims[outs]
         biases = [name for name in biases if name]
         plain = all(self._is_bias(name, channels) for name in biases)
+        # Zeros need no scale, and layers without a bias may share them.
+        biases = [name for name in biases if not plain or self.numbers(name).any()]
         self.linears.append(Linear(takes, gives, weights, ins, outs if plain else None, tuple(biases), along))
 
     def _is_bias(self, name: str, channels: int) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert.formats._tflite_precision import operator_kinds
 from convert.formats.tflite import read_model, write_model
-from convert.precision._equalise import LAST, Linear, Passing, equalise, pairs
+from convert.precision._equalise import LAST, MOVES, Linear, Passing, equalise, pairs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +74,9 @@ class _Reader:
             if kind == "MEAN" and before[-1] == after[-1]:
                 self.passing.append(Passing(takes, gives))
             elif kind == "RESHAPE" and len(before) > len(after) == 2 and _size(before[1:]) == after[1]:
-                self.passing.append(Passing(takes, gives, LAST, LAST))
+                self.passing.append(Passing(takes, gives, becomes=LAST, flattens=True))
+        elif kind == "TRANSPOSE" and tuple(self._integers(int(operator.inputs[1]))) in MOVES:
+            self.passing.append(Passing(takes, gives, *MOVES[tuple(self._integers(int(operator.inputs[1])))]))
 
     def _layer(self, operator: Any, kind: str, takes: str, gives: str) -> None:
         indices = [int(index) for index in operator.inputs[1:] if index >= 0]
@@ -90,6 +92,8 @@ class _Reader:
         if kind == "CONV_2D" and self.arrays[weights].shape[3] != self.graph.tensors[int(takes)].shape[-1]:
             ins = None
         plain = all(self.arrays[index].size == channels for index in biases) and self._homogeneous(operator)
+        # Zeros need no scale, and layers without a bias may share them.
+        biases = [index for index in biases if self.arrays[index].any()]
         self.linears.append(Linear(takes, gives, weights, ins, outs if plain else None, tuple(biases)))
 
     def _constant(self, index: int) -> bool:
@@ -113,14 +117,16 @@ class _Reader:
 
     def _keeps_channels(self, operator: Any) -> bool:
         """Whether a mean is over neither the batch nor the last axis."""
+        rank = len(self.graph.tensors[int(operator.inputs[0])].shape)
+        axes = {axis % rank for axis in self._integers(int(operator.inputs[1]))}
+        return bool(axes) and not axes & {0, rank - 1}
+
+    def _integers(self, index: int) -> list[int]:
+        """Give the numbers of a constant of int32; none where it is no constant."""
         import numpy as np
 
-        data = self.model.buffers[self.graph.tensors[int(operator.inputs[1])].buffer].data
-        if data is None or not len(data):
-            return False
-        rank = len(self.graph.tensors[int(operator.inputs[0])].shape)
-        axes = {int(axis) % rank for axis in np.asarray(data, np.uint8).view(np.int32)}
-        return not axes & {0, rank - 1}
+        data = self.model.buffers[self.graph.tensors[index].buffer].data
+        return [] if data is None or not len(data) else np.asarray(data, np.uint8).view(np.int32).tolist()
 
 
 def _size(shape: Any) -> int:

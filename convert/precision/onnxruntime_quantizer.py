@@ -12,6 +12,8 @@ from convert.formats._onnx_folding import fold
 from convert.formats._onnx_precision import precision_of
 from convert.formats.onnx import read_model, write_model
 from convert.precision import QUANTIZERS, Layer, Quantizer, Reduced, Reduction
+from convert.precision._equalise import on_equalised
+from convert.precision._equalise_onnx import write_equalised
 from convert.precision._onnx_dynamic import quantize_dynamically
 from convert.precision._onnx_edit import Edit, raised
 from convert.precision._onnx_half import halve
@@ -64,6 +66,7 @@ def quantize(task: Reduction) -> Reduced:
             f"an ONNX artifact of precision {precision} takes and gives floats: it has no ranges for anything else",
             fix=f"leave --io out, or choose {' or '.join(CALIBRATED)}",
         )
+    task = on_equalised(task, write_equalised)
     model = raised(folded(Path(task.base.path)), OPSETS[precision])
     fold(model)
     kept = _kept(task, Edit(model))
@@ -245,6 +248,7 @@ QUANTIZERS.register(
         layers=layers_of,
         keeps=(FP32,),
         ranges=RANGES,
+        equalises=True,
         io=IO_TYPES,
     )
 )

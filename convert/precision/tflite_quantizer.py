@@ -14,6 +14,8 @@ from convert.errors import RouteError, UsageError
 from convert.formats._tflite_precision import operator_kinds
 from convert.formats.tflite import distinct_names, read, read_model, write_model
 from convert.precision import QUANTIZERS, Layer, Quantizer, Reduced, Reduction
+from convert.precision._equalise import on_equalised
+from convert.precision._equalise_tflite import write_equalised
 from convert.precision._ranges import remembered
 from convert.precision._tflite_contract import names, sealed
 from convert.precision._tflite_data import observe, required
@@ -106,6 +108,7 @@ def quantize(task: Reduction) -> Reduced:
     from ai_edge_quantizer.quantizer import Quantizer as Tool
 
     check(task)
+    task = on_equalised(task, write_equalised)
     out = Path(task.out)
     model = distinct_names(read_model(Path(task.base.path)))
     found = operators_of(model)
@@ -139,8 +142,6 @@ def check(task: Reduction) -> None:
         )
     if task.recipe.ranges not in RANGES:
         raise UsageError(f"there are no ranges {task.recipe.ranges!r}", fix=f"use one of: {', '.join(RANGES)}")
-    if task.recipe.equalised:
-        raise UsageError("ai-edge-quantizer files are not equalised", fix="take a recipe without it")
 
 
 def configure(tool: Any, task: Reduction, model: Any, found: tuple[Operator, ...]) -> Iterator[str]:
@@ -323,6 +324,7 @@ QUANTIZERS.register(
         layers=layers,
         keeps=(FP32, INT16X8),
         ranges=RANGES,
+        equalises=True,
         io=IO_TYPES,
     )
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_tflite import Tiny
 
-from convert.precision._equalise import FIRST, LAST, Linear, Pair, equalise
+from convert.precision._equalise import FIRST, LAST, Linear, Pair, Passing, equalise, pairs
 from convert.precision._equalise_onnx import equalised as equalised_onnx
 from convert.precision._equalise_tflite import equalised as equalised_tflite
 
@@ -64,6 +64,29 @@ def test_channels_that_are_all_zero_and_weights_that_are_shared_stay():
     np.testing.assert_array_equal(changed["c"][:, 2], second[:, 2])
     twice = Pair(Linear("x", "h", "a", 1, 0), Linear("h", "y", "a", 1, 0))
     assert equalise({"a": first}, [twice]) == {}
+
+
+def test_scales_pass_a_transpose_and_a_flatten_by_where_the_channels_are():
+    made, full = Linear("x", "h", "a", 3, 0), Linear("f", "y", "c", 1, 0)
+    flat = Passing("t", "f", becomes=LAST, flattens=True)
+    uses = dict.fromkeys(("h", "t", "f"), 1)
+    moved = [Passing("h", "t", LAST, FIRST), flat]
+    assert [pair.flattened for pair in pairs([made, full], moved, uses, [])] == [FIRST]
+    straight = [Passing("h", "t"), flat]
+    assert [pair.flattened for pair in pairs([made, full], straight, uses, [])] == [LAST]
+    wrong = [Passing("h", "t", FIRST, LAST), flat]
+    assert not list(pairs([made, full], wrong, uses, []))
+    assert not list(pairs([made, full], straight, {**uses, "t": 2}, []))
+    assert not list(pairs([made, full], straight, uses, ["t"]))
+
+
+def test_layers_that_share_a_bias_of_zeros_are_equalised():
+    tiny = tflite_network()
+    names = {tensor.name.decode(): index for index, tensor in enumerate(tiny.graph.tensors)}
+    for index in (names["b1"], names["b2"]):
+        tiny.model.buffers[tiny.graph.tensors[index].buffer].data = np.zeros(24, np.uint8)
+    tiny.graph.operators[1].inputs[2] = names["b1"]
+    assert equalised_tflite(tiny.model) == 5
 
 
 def onnx_network():
