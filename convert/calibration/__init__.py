@@ -25,7 +25,7 @@ from convert.worker import Environment
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ENVIRONMENT", "MOST", "READERS", "Preparation", "Reader", "Row", "Rows", "prepare"]
+__all__ = ["ENVIRONMENT", "MOST", "READERS", "Preparation", "Reader", "Row", "Rows", "prepare", "require_readable"]
 
 #: Samples that are used at most. TensorFlow's guide asks for 100 to 500; ranges hardly move after those, and every
 #: further sample costs an inference of the float model with all its tensors looked at.
@@ -114,17 +114,26 @@ def reader_for(origin: str) -> Reader:
     raise UsageError(f"--calibration: there is no file {origin}", fix=f"give {FORMS}")
 
 
+def require_readable(origin: str, preprocess: str = "") -> Reader:
+    """Find the reader of what the user named, before anything is made; runs nobody's code.
+
+    Raises UsageError where there is none, no such file, or `--preprocess` means nothing for it.
+    """
+    reader = reader_for(origin)
+    if preprocess and not reader.preprocesses:
+        raise UsageError(
+            f"--preprocess has no meaning for {origin}, which is {reader.title}",
+            fix="leave it out; it is for folders of images",
+        )
+    return reader
+
+
 def prepare(job: Preparation) -> Calibration:
     """Read calibration data, check every row that is used, and write the samples; runs in a worker.
 
     One row at a time is in memory. Raises UsageError, naming the row and the input, where the data cannot be used.
     """
-    reader = reader_for(job.origin)
-    if job.preprocess and not reader.preprocesses:
-        raise UsageError(
-            f"--preprocess has no meaning for {job.origin}, which is {reader.title}",
-            fix="leave it out; it is for folders of images",
-        )
+    reader = require_readable(job.origin, job.preprocess)
     folder = Path(job.folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
