@@ -356,13 +356,20 @@ class _Freeing:
             tensor.shapeSignature = np.array(signature, np.int32)
 
     def _forget(self) -> None:
-        """Drop the bytes of constants that nothing takes any more."""
+        """Empty the constants that nothing takes any more.
+
+        NOTE: Why their shapes, too: a constant with a size and no bytes stops whoever reads all tensors, such as
+        ai-edge-quantizer's calibrator.
+        """
+        import numpy as np
+
         operators = [*self.graph.operators, *self.added.operators]
         used = {int(index) for operator in operators for index in operator.inputs} | {*self.graph.outputs}
         kept = {self.graph.tensors[index].buffer for index in used if index >= 0}
         for index, tensor in enumerate(self.graph.tensors):
             if index not in used and tensor.buffer not in kept and self._values(tensor) is not None:
                 self.model.buffers[tensor.buffer].data = None
+                tensor.shape = np.zeros(1, np.int32)
 
     def _values(self, tensor: Any) -> Any:
         """Give a constant's values, or None for what is computed."""

@@ -66,11 +66,22 @@ def worst(net, path):
         )
     return found
 
+def hollow(path):
+    from convert.formats.tflite import read_model
+    model = read_model(path)
+    graph = model.subgraphs[0]
+    made = {int(index) for operator in graph.operators for index in operator.outputs} | {*map(int, graph.inputs)}
+    return [
+        tensor.name.decode()
+        for index, tensor in enumerate(graph.tensors)
+        if index not in made and model.buffers[tensor.buffer].data is None and np.prod(tensor.shape)
+    ]
+
 named = tuple(type(spec)(spec.name + "_out", spec.dtype, spec.shape) for spec in outputs)
 net, out = Net().eval(), Path("net.tflite")
 draft = convert(Work(out, net, Signature(inputs, named), out))
 seal(out, draft)
-answers = {"rescues": draft.rescues, "worst": worst(net, str(out))}
+answers = {"rescues": draft.rescues, "worst": worst(net, str(out)), "hollow": hollow(out)}
 try:
     convert(Work(out, Wave(), Signature(inputs, inputs), Path("wave.tflite")))
 except RouteError as error:
@@ -100,3 +111,7 @@ def test_a_size_that_cannot_be_taken_out_of_the_graph_is_refused_with_the_option
     message, fix = answers["refused"]
     assert "length is part of a constant" in message
     assert "--fix length=16" in fix
+
+
+def test_no_constant_has_a_size_and_no_bytes(answers):
+    assert answers["hollow"] == []
