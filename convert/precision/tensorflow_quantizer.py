@@ -55,6 +55,9 @@ def check(task: Reduction) -> None:
         raise RouteError("TFLiteConverter's quantizer leaves no single layer in another precision")
     if recipe.ranges not in TFLITE_CONVERTER.ranges or recipe.equalised:
         raise RouteError("TFLiteConverter's quantizer finds its ranges by itself, and equalises nothing")
+    if recipe.precision in CALIBRATED and "WHILE" in read(Path(task.base.path)).operators:
+        # NOTE: Why refused: TensorFlow 2.21 dies of a segmentation fault there, and the loaded model with it.
+        raise RouteError("TFLiteConverter's calibrator crashes on loops")
     if recipe.io != FLOAT_IO and recipe.precision != INT8:
         raise UsageError(
             f"--io {recipe.io} means inputs and outputs in 8 bits, which {recipe.precision} files do not have",

@@ -108,7 +108,7 @@ def save(network: Network) -> Saved:
     import keras
 
     keras.utils.set_random_seed(0)
-    model = {"attention": attention, "recurrent": recurrent}[network.name](keras)
+    model = {"attention": attention, "recurrent": recurrent, "mobile": mobile}[network.name](keras)
     rng = np.random.default_rng(0)
     for weight in model.weights:
         if "gamma" in weight.path:
@@ -135,3 +135,14 @@ def recurrent(keras: Any) -> Any:
     given = keras.Input((10, 8), name="steps")
     x = keras.layers.LSTM(16)(keras.layers.LSTM(16, return_sequences=True)(given))
     return keras.Model(given, keras.layers.Dense(4, name="logits")(x))
+
+
+def mobile(keras: Any) -> Any:
+    """Convolutions of all kinds that kernels scale inputs for as they run: whole, pointwise, depthwise, transposed."""
+    given = keras.Input((16, 16, 3), name="image")
+    x = keras.layers.Conv2D(16, 3, 2, padding="same", activation="hard_swish")(given)
+    h = keras.layers.Conv2D(48, 1, activation="relu6")(x)
+    h = keras.layers.DepthwiseConv2D(3, padding="same", activation="relu6")(h)
+    x = x + keras.layers.Conv2D(16, 1)(h)
+    x = keras.layers.Conv2DTranspose(16, 2, 2)(keras.layers.Conv2D(24, 1, 2, activation="relu")(x))
+    return keras.Model(given, keras.layers.Dense(5, name="logits")(keras.layers.GlobalAveragePooling2D()(x)))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from quantized_tflite import Bench, Network, save
 
+from convert.errors import RouteError
 from convert.formats._tflite_precision import operator_kinds
 from convert.routes import Task
 from convert.routes import perform as convert
@@ -145,8 +146,19 @@ def test_attention_errs_as_its_ideal_at_every_precision(precision, attention):
 
 
 @pytest.mark.slow
+def test_convolutions_of_every_kind_err_as_their_ideal(workers, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mobile")
+    bench = keras_bench(workers, folder, "mobile", "tflite-converter", (16, 16, 3))
+    for precision in PRECISIONS:
+        assert RIGHT[0] < bench.ratio(bench.reduced(precision)) < RIGHT[1], precision
+    assert bench.ratio(bench.reduced("int8-dynamic")) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.slow
 def test_loops_err_as_their_ideal_at_every_precision(workers, tmp_path_factory):
     folder = tmp_path_factory.mktemp("recurrent")
     bench = keras_bench(workers, folder, "recurrent", "tflite-converter-batch1", (10, 8))
     for precision in PRECISIONS:
         assert RIGHT[0] < bench.ratio(bench.reduced(precision)) < RIGHT[1], precision
+    with pytest.raises(RouteError, match="crashes on loops"):
+        bench.reduced("int8", quantizer="tflite-converter")

@@ -179,7 +179,7 @@ class _Graph:
         if how is None or how.dtype not in ("int8", "uint8", "int4") or not is_constant(self.reduced, weights):
             return
         shape = self._shape(int(operator.inputs[position]))
-        rows = kind in ("FULLY_CONNECTED", "BATCH_MATMUL")
+        rows = kind in ("FULLY_CONNECTED", "BATCH_MATMUL") or (kind == "CONV_2D" and _is_pointwise(operator, weights))
         axes = [len(shape) - 1] if rows else list(range(1, len(shape)))
         operator.inputs[position] = self._per_row(int(operator.inputs[position]), axes)
 
@@ -207,6 +207,12 @@ class _Graph:
         step = add("MAXIMUM", add("MUL", add("SUB", most, least), number(1 / 255)), number(LEAST_SCALE))
         steps = add("ROUND", add("DIV", index, step, sizes=shape), sizes=shape)
         return add("MUL", steps, step, sizes=shape)
+
+
+def _is_pointwise(operator: Any, weights: Any) -> bool:
+    """Whether a convolution is a product of matrices, in which XNNPACK scales every pixel by itself."""
+    options = operator.builtinOptions
+    return [int(size) for size in weights.shape[1:3]] == [1, 1] and (options.strideH, options.strideW) == (1, 1)
 
 
 def _sorted(operators: list[Any]) -> list[Any]:
