@@ -21,6 +21,7 @@ from convert.search import Abilities, Score, search
 from convert.spec import CALIBRATED, FLOAT_IO, FP32, Artifact, Request
 from convert.worker import repeat_command
 from validators.prove import Baseline, Proof, prove, score
+from validators.quality import check_gate
 from validators.report import Attempt, GivenUp, Point, Stage, StageRun
 from validators.runtimes import runtime_for
 from validators.structure import Inspection, inspect
@@ -53,10 +54,17 @@ def check_precisions(request: Request, kind: str, targets: tuple[str, ...]) -> N
                 fix="add --calibration FILE with some hundred real inputs (.npz, .npy, a folder, a table, "
                 "package.module:callable); --calibration random tries it out, not for release",
             )
+    gate = request.gate
     if reduced:
         _check_recipe(request, targets)
+        check_gate(gate, inputs=bool(request.inputs_file))
+        if request.calibration:
+            calibration.require_readable(request.calibration, request.preprocess)
+        elif request.preprocess:
+            raise UsageError(
+                "--preprocess is for images to calibrate with, and none are given", fix="add --calibration"
+            )
         return
-    gate = request.gate
     said = {
         "--calibration": bool(request.calibration),
         "--preprocess": bool(request.preprocess),

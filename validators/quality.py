@@ -11,15 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convert.callables import FORM
 from convert.errors import UsageError
 from convert.spec import FP32, QualityGate
 from convert.worker import Environment, Workers
 from validators import tolerance
 from validators.confidence import upper_share
 from validators.inputs import GENERATED, CaseSet
-from validators.metric import Answers, MetricQuality, Scoring, joined, measure
+from validators.metric import Answers, MetricQuality, Scoring, joined, measure, read_labels
 from validators.parity import Reference
 from validators.runtimes import Outputs
 from validators.structure import Binding
@@ -233,6 +235,28 @@ def assess(
     """
     job = Judging(reference, artifact, cases, binding, precision, gate)
     return workers.run(f"metric-{label}", perform, job, ENVIRONMENT).value if gate.metric else perform(job)
+
+
+def check_gate(gate: QualityGate, *, inputs: bool) -> None:
+    """Raise UsageError, before anything is made, for a gate that cannot be meant; runs nobody's code.
+
+    `inputs` says whether the user gave an inputs file, to whose rows labels belong.
+    """
+    for option, share in (("--min-agreement", gate.min_agreement), ("--max-accuracy-drop", gate.max_accuracy_drop)):
+        if share is not None and not 0 <= share <= 1:
+            raise UsageError(f"{option} {share:g} is no share", fix="give a number from 0 to 1, such as 0.99 or 0.01")
+    if gate.min_sqnr_db is not None and not math.isfinite(gate.min_sqnr_db):
+        raise UsageError(f"--min-sqnr-db {gate.min_sqnr_db:g} is no threshold", fix="give decibels, such as 20")
+    if gate.max_accuracy_drop is not None and not (gate.labels or gate.metric):
+        raise UsageError("--max-accuracy-drop has no metric to judge", fix="add --labels FILE, or leave it out")
+    if gate.labels and not inputs:
+        raise UsageError(
+            "--labels are right answers to rows of --inputs, and none are given", fix="add --inputs FILE.npz"
+        )
+    if gate.labels:
+        read_labels(Path(gate.labels))
+    if gate.metric and ":" not in gate.metric:
+        raise UsageError(f"cannot read --metric {gate.metric!r}", fix=f"write it as {FORM}")
 
 
 def rehearse(workers: Workers, reference: Reference, cases: CaseSet, gate: QualityGate) -> None:

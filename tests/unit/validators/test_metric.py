@@ -11,7 +11,7 @@ from convert.worker import Limits, Workers
 from validators import parity
 from validators.inputs import GENERATED, LABELLED_ROWS, CaseSet, collect
 from validators.metric import Scoring, measure, read_labels
-from validators.quality import assess, judge, rehearse
+from validators.quality import assess, check_gate, judge, rehearse
 from validators.runtimes import Outputs
 from validators.structure import Binding
 from validators.verdict import Status
@@ -337,6 +337,33 @@ def test_labels_and_metrics_that_do_not_fit_show_before_anything_is_made(tmp_pat
             rehearse(workers, reference, cases, QualityGate(labels=labels(RIGHT[1:])))
         with pytest.raises(UsageError, match="failed: KeyError"):
             rehearse(workers, reference, cases, QualityGate(metric=metric("return outputs['nothing']")))
+
+
+@pytest.mark.parametrize(
+    ("gate", "words"),
+    [
+        ({"min_agreement": 99.0}, "--min-agreement 99 is no share"),
+        ({"min_agreement": float("nan")}, "--min-agreement nan is no share"),
+        ({"max_accuracy_drop": -0.1, "metric": "a:b"}, "--max-accuracy-drop -0.1 is no share"),
+        ({"max_accuracy_drop": 0.1}, "has no metric to judge"),
+        ({"min_sqnr_db": float("inf")}, "--min-sqnr-db inf is no threshold"),
+        ({"metric": "scoring"}, "cannot read --metric 'scoring'"),
+        ({"labels": "nothing.npy"}, r"there is no file nothing\.npy"),
+    ],
+)
+def test_a_gate_that_cannot_be_meant_is_refused(gate, words):
+    with pytest.raises(UsageError, match=words) as caught:
+        check_gate(QualityGate(**gate), inputs=True)
+
+    assert caught.value.fix
+
+
+def test_labels_belong_to_rows_of_an_inputs_file(labels):
+    gate = QualityGate(labels=labels(), max_accuracy_drop=0.0)
+
+    check_gate(gate, inputs=True)
+    with pytest.raises(UsageError, match="right answers to rows of --inputs"):
+        check_gate(gate, inputs=False)
 
 
 # Rows
