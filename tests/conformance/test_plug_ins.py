@@ -20,6 +20,7 @@ from convert.rewrites import REWRITES
 from convert.routes import ROUTES
 from convert.sources import SOURCES
 from convert.worker import Environment
+from validators.ideals import IDEALS
 from validators.reports import RENDERINGS
 from validators.runtimes import RUNTIMES, reference_for, runtime_for
 
@@ -147,7 +148,7 @@ def test_a_format_has_one_engine_that_runs_it_as_a_device_would(form):
 
 @pytest.mark.parametrize("runtime", list(RUNTIMES), ids=lambda runtime: runtime.name)
 def test_an_engine_runs_something_and_only_what_there_is(runtime):
-    assert runtime.families or runtime.formats
+    assert runtime.families or runtime.formats or runtime.name in {ideal.runtime for ideal in IDEALS}
     assert set(runtime.families) <= FAMILIES
     assert set(runtime.formats) <= set(FORMATS.names())
 
