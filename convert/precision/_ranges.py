@@ -142,6 +142,11 @@ class Observer:
         """The tensors seen, in the order they were first fed."""
         return tuple(self.tensors)
 
+    def reach(self, name: str) -> float:
+        """Give the largest magnitude a tensor takes, infinity where some of its values are infinite or no numbers."""
+        tensor = self.tensors[name]
+        return math.inf if tensor.odd else max(-tensor.low, tensor.high)
+
     def range_of(self, name: str, method: str, bits: int = 8, *, symmetric: bool = False) -> Ends:
         """Find the range to quantize a tensor to, with `bits` bits, by one of `convert.recipe.RANGES`.
 

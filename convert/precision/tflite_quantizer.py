@@ -16,7 +16,7 @@ from convert.formats.tflite import distinct_names, read, read_model, write_model
 from convert.precision import QUANTIZERS, Layer, Quantizer, Reduced, Reduction
 from convert.precision._equalise import on_equalised
 from convert.precision._equalise_tflite import write_equalised
-from convert.precision._ranges import remembered
+from convert.precision._ranges import Observer, remembered
 from convert.precision._tflite_contract import names, sealed
 from convert.precision._tflite_data import observe, required
 from convert.recipe import RANGES
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 #: The greatest number that half precision holds; a weight beyond it would become infinite.
 LARGEST_FP16 = 65504.0
 
+#: Activations that reach beyond this are masks: numbers that stand for minus infinity before a softmax, of which no
+#: integer range leaves anything to the scores beside them. LiteRT aborts on the scale of 3.4e38.
+LARGEST_RANGE = 1e9
+
 ACTIVATION_BITS = {INT8: 8, INT16X8: 16}
 
 
@@ -52,6 +56,7 @@ class Operator:
     kind: str
     graph: int
     weights: tuple[np.ndarray, ...]
+    floats: tuple[str, ...] = ()  # names of its float tensors
 
 
 def operators_of(model: Any) -> tuple[Operator, ...]:
@@ -75,6 +80,7 @@ def operators_of(model: Any) -> tuple[Operator, ...]:
                     kinds[operator.opcodeIndex],
                     number,
                     tuple(value for value in values if value is not None),
+                    tuple(tensor.name.decode() for tensor in floats),
                 )
             )
     return tuple(found)
@@ -114,8 +120,11 @@ def quantize(task: Reduction) -> Reduced:
     found = operators_of(model)
     write_model(out, model)
     tool = Tool(str(out))
-    notes = list(configure(tool, task, model, found))
-    ranges = ranges_of(task, model) if tool.need_calibration else None
+    observer = None
+    if task.recipe.precision in CALIBRATED:
+        observer = remembered(task.base, required(task), lambda empty: observe(task, empty))
+    notes = list(configure(tool, task, model, found, observer))
+    ranges = ranges_of(task, model, observer) if observer and tool.need_calibration else None
     made = tool.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     out.write_bytes(bytes(made.quantized_model))
     mend(out)
@@ -144,7 +153,9 @@ def check(task: Reduction) -> None:
         raise UsageError(f"there are no ranges {task.recipe.ranges!r}", fix=f"use one of: {', '.join(RANGES)}")
 
 
-def configure(tool: Any, task: Reduction, model: Any, found: tuple[Operator, ...]) -> Iterator[str]:
+def configure(
+    tool: Any, task: Reduction, model: Any, found: tuple[Operator, ...], observer: Observer | None
+) -> Iterator[str]:
     """Tell the tool what to do with which operators; gives what there is to say about it.
 
     A later rule overrides an earlier one.
@@ -172,6 +183,11 @@ def configure(tool: Any, task: Reduction, model: Any, found: tuple[Operator, ...
     if beyond:
         names = ", ".join(operator.name for operator in beyond[:3])
         yield f"{len(beyond)} operator(s) stay in float for constants that {precision} cannot hold: {names}"
+    masks = [operator for operator in found if observer is not None and _masks(operator, observer)]
+    leave(masks)
+    if masks:
+        names = ", ".join(operator.name for operator in masks[:3])
+        yield f"{len(masks)} operator(s) stay in float for a mask, which no range of integers can hold: {names}"
     kept = list(_kept(task, found))
     leave([operator for operator, finer in kept if finer == FP32])
     for operator, finer in kept:
@@ -244,6 +260,12 @@ def _unfit(operator: Operator, precision: str) -> bool:
     return any(values.size and not np.abs(values).max() <= limit for values in operator.weights)
 
 
+def _masks(operator: Operator, observer: Observer) -> bool:
+    """Whether an activation of an operator reaches beyond all numbers that can be meant."""
+    seen = set(observer.names)
+    return any(observer.reach(name) > LARGEST_RANGE for name in operator.floats if name in seen)
+
+
 def _kept(task: Reduction, found: tuple[Operator, ...]) -> Iterator[tuple[Operator, str]]:
     named = {operator.name: operator for operator in found if operator.graph == 0}
     for kept in task.recipe.kept:
@@ -257,17 +279,17 @@ def _kept(task: Reduction, found: tuple[Operator, ...]) -> Iterator[tuple[Operat
         yield named[kept.layer], kept.precision
 
 
-def ranges_of(task: Reduction, model: Any) -> dict[str, dict[str, np.ndarray]]:
+def ranges_of(task: Reduction, model: Any, observer: Observer) -> dict[str, dict[str, np.ndarray]]:
     """Give the tool the range of every float tensor that calibration data reaches, as its calibrator would."""
     import numpy as np
 
-    observer = remembered(task.base, required(task), lambda empty: observe(task, empty))
     seen = set(observer.names)
     finer = {kept.layer for kept in task.recipe.kept if kept.precision == INT16X8}
     ranges = {}
     for tensor in model.subgraphs[0].tensors:
         name = tensor.name.decode()
-        if name not in seen or model.buffers[tensor.buffer].data is not None:
+        constant = model.buffers[tensor.buffer].data is not None
+        if constant or name not in seen or observer.reach(name) > LARGEST_RANGE:
             continue
         bits = 16 if name in finer else ACTIVATION_BITS[task.recipe.precision]
         ends = observer.range_of(name, task.recipe.ranges, bits, symmetric=bits == 16)

@@ -140,7 +140,8 @@ def _remarks(target: TargetReport) -> list[str]:
                 lines.append(f"{name}: {escape(attempt.quality.reason)}")
                 notes = attempt.parity.findings if attempt.parity else ()
                 lines += [f"{name}: {escape(finding.message)}" for finding in notes if finding.check == "ideal"]
-            if target.status is Status.PASS and attempt.recipe is not None and attempt.recipe.kept:
+            if target.status is Status.PASS and attempt.recipe is not None and attempt.artifact is not None:
+                lines += [f"{name}: {escape(note)}" for note in attempt.artifact.notes]
                 lines += _kept(name, attempt.recipe)
             if target.status is not Status.PASS and attempt.fix:
                 lines.append(f"  fix: {escape(attempt.fix)}")

@@ -10,6 +10,7 @@ import pytest
 from convert.errors import UsageError
 from convert.precision import _ranges
 from convert.precision._ranges import Observer, remembered
+from convert.precision.tflite_quantizer import Operator, _masks
 from convert.recipe import RANGES, Calibration
 from convert.spec import Artifact, Signature
 
@@ -176,3 +177,17 @@ def test_one_pass_over_the_data_serves_every_recipe(tmp_path: Path):
         assert first.range_of("x/y:0", method) == again.range_of("x/y:0", method)
     remembered(base, Calibration(str(tmp_path), 1, "c" * 64, "made up"), observe)
     assert passes == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "reach"), [([-3, 2], 3), ([0.0], 0), ([1, -np.inf], np.inf), ([-np.inf], np.inf), ([np.nan], np.inf)]
+)
+def test_the_reach_of_a_tensor_is_its_largest_magnitude(values, reach):
+    assert seen(np.array(values, np.float32)).reach("t") == reach
+
+
+@pytest.mark.parametrize(("value", "masked"), [(-np.inf, True), (-3.4e38, True), (-1e4, False)])
+def test_an_operator_that_adds_a_mask_is_told_from_one_that_does_not(value, masked):
+    operator = Operator("t", "t;", "ADD", 0, (), ("t", "never seen"))
+
+    assert _masks(operator, seen(np.array([0.5, value], np.float32))) is masked
