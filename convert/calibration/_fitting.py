@@ -43,11 +43,11 @@ class Fitting:
         return fitted
 
     def notes(self) -> list[str]:
-        """Say what was cast, which inputs never vary, and which samples came more than once."""
+        """Say what was cast, which floats never vary, and which samples came more than once."""
         said = [f"calibration data of {name} was cast from {kinds}" for name, kinds in self._casts.items()]
         for spec in self.signature.inputs:
             low, high = self.ranges.get(spec.name, (0.0, 1.0))
-            if low == high:
+            if low == high and "float" in spec.dtype:
                 said.append(f"{spec.name} is {low:g} everywhere in the calibration data")
         twice = len(self.digests) - len(set(self.digests))
         if twice:

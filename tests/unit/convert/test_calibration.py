@@ -238,7 +238,12 @@ def test_wider_floats_and_integers_become_the_models_and_it_is_said(prepared, sa
     sample = next(found.samples())
     assert (str(sample["left"].dtype), str(sample["ids"].dtype)) == ("float32", "int64")
     assert "calibration data of left was cast from float64 to float32" in found.notes
-    assert "ids is 1 everywhere in the calibration data" in found.notes
+
+
+def test_floats_that_never_vary_are_told(prepared, saved):
+    found = prepared(saved(left=np.full((9, 4), 2.0, np.float32), ids=np.arange(27).reshape(9, 3) % 10), PAIR)
+
+    assert "left is 2 everywhere in the calibration data" in found.notes
 
 
 # What is refused
