@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Made again whenever what it was made from changes.
 STAMP := $(VENV)/.setup
 
-.PHONY: setup demo test lint types zoo samples docs clean
+.PHONY: setup demo test lint types zoo zoo-packages bench-precision samples docs clean
 
 setup: $(STAMP)
 
@@ -36,13 +36,20 @@ types: setup
 # The zoo, kept in build/zoo and resumed; writes docs/zoo.md. A slice: make zoo ONLY='mobile*'. All of it also runs the
 # slow tests. timm is installed without its dependencies, because torchvision has no CPU build and would replace
 # PyTorch; torchvision and Keras 2 only build models, beside what the tool can see.
-zoo: setup
+zoo: zoo-packages
+	$(BIN)/python tests/zoo/runner.py $(if $(ONLY),--only '$(ONLY)') $(ZOO)
+	$(if $(ONLY),,$(BIN)/python -m pytest -m slow)
+
+zoo-packages: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt transformers
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps timm
 	@test -d build/zoo/packages/tf_keras || $(BIN)/python -m pip install --quiet --no-deps --target build/zoo/packages \
 		torchvision==0.28.0 tf_keras==2.21.0
-	$(BIN)/python tests/zoo/runner.py $(if $(ONLY),--only '$(ONLY)') $(ZOO)
-	$(if $(ONLY),,$(BIN)/python -m pytest -m slow)
+
+# Full int8 of the digits and a part of the zoo beside what other tools' defaults make, kept in build/zoo/precision and
+# resumed; writes the table of docs/precision.md. A slice: make bench-precision ONLY='mobile*'.
+bench-precision: zoo-packages
+	$(BIN)/python tests/zoo/precision.py $(if $(ONLY),--only '$(ONLY)') $(BENCH)
 
 # Train every sample again; the torch hazards use the weights of the torch digits.
 samples: setup
