@@ -137,7 +137,7 @@ def _select_carrying(edit: Edit, found: Selection, kept: frozenset[str]) -> None
         if node.domain not in STANDARD or node.op_type not in MOVING + COMBINING + ABSORBED or node.name in kept:
             continue
         takes = _activations(node)
-        if not takes or node.output[0] in able or len([name for name in node.output if name]) != 1:
+        if not takes or len([name for name in node.output if name]) != 1:
             continue
         if all(name in able and name not in edit.constants for name in takes):
             able.add(node.output[0])

@@ -80,7 +80,9 @@ def quantize(task: Reduction) -> Reduced:
             fix=f"choose --precision {became}",
         )
     for node in model.graph.node:
-        del node.metadata_props[:]  # PyTorch's traces of each operator, which can be longer than the weights
+        # PyTorch's traces of each operator, and names that only repeat those of outputs, can be longer than the weights.
+        del node.metadata_props[:]
+        node.name = ""
     write_model(Path(task.out), model)
     return Reduced(signature, notes)
 

@@ -109,6 +109,7 @@ def test_every_convolution_of_an_int8_file_runs_on_an_integer_kernel(reduced, tm
     assert ran["QLinearConv"] == 4
     assert ran["QGemm"] == 1
     assert ran["QLinearAdd"] == 1
+    assert ran["NhwcMaxPool"] == 1
     assert not ran["Conv"] + ran["FusedConv"] + ran["Gemm"] + ran["Relu"] + ran["Clip"]
 
 
