@@ -174,7 +174,7 @@ def blocked(edit: Edit, node: Any, weight: Weight) -> bool:
     integers, steps = _four_bits(blocks)
     stored = np.moveaxis(integers.reshape(columns.shape), -1, depth)
     tensor = onnx.helper.make_tensor(
-        f"{weight.name}_quantized", onnx.TensorProto.INT4, stored.shape, stored.reshape(-1).tolist()
+        f"{weight.name}_quantized", onnx.TensorProto.INT4, stored.shape, _packed(stored), raw=True
     )
     scale = edit.constant(f"{weight.name}_scale", np.ascontiguousarray(np.moveaxis(steps, -1, depth)))
     floats = edit.fresh(f"{weight.name}_dequantized")
@@ -182,6 +182,15 @@ def blocked(edit: Edit, node: Any, weight: Weight) -> bool:
     edit.first(dequantize)
     node.input[weight.position] = floats
     return True
+
+
+def _packed(integers: np.ndarray) -> bytes:
+    """Put two 4-bit integers into each byte, the first one in the lower half."""
+    import numpy as np
+
+    flat = integers.reshape(-1).astype(np.uint8) & 0xF
+    pairs = np.pad(flat, (0, flat.size % 2)).reshape(-1, 2)
+    return bytes(pairs[:, 0] | (pairs[:, 1] << 4))
 
 
 def _four_bits(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

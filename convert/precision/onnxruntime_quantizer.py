@@ -80,7 +80,7 @@ def quantize(task: Reduction) -> Reduced:
             fix=f"choose --precision {became}",
         )
     for node in model.graph.node:
-        # PyTorch's traces of each operator, and names that only repeat those of outputs, can be longer than the weights.
+        # PyTorch's traces of each operator, and names that repeat those of outputs, can be longer than the weights.
         del node.metadata_props[:]
         node.name = ""
     write_model(Path(task.out), model)

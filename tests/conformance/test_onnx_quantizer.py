@@ -127,6 +127,13 @@ def test_weights_alone_go_through_the_kernel_for_narrow_weights(reduced, tmp_pat
     assert not ran["Gemm"]
 
 
+def test_weights_of_four_bits_take_half_a_byte_each(reduced):
+    (tensor,) = [
+        t for t in onnx.load(reduced("encoder", "int4-weights").path).graph.initializer if t.name == "wide_w_quantized"
+    ]
+    assert len(tensor.raw_data) == 32 * 64 // 2
+
+
 def test_a_kept_layer_stays_as_it_was(bases, reduced):
     layer = "third"
     made = reduced("convolutional", "int8", kept=(Kept(layer, "fp32"),))
