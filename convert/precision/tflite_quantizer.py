@@ -3,6 +3,7 @@
 # mypy: disable-error-code="import-untyped"
 from __future__ import annotations
 
+import copy
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -305,9 +306,30 @@ def mend(path: Path) -> None:
     kinds = operator_kinds(model)
     for graph in model.subgraphs:
         conversions = [op for op in graph.operators or () if kinds[op.opcodeIndex] in ("QUANTIZE", "DEQUANTIZE")]
+        _through_int8(graph, conversions)
         _free_again(graph, conversions)
         _read_shapes_directly(graph, kinds, conversions)
     write_model(path, model)
+
+
+def _through_int8(graph: Any, conversions: list[Any]) -> None:
+    """Split conversions between int16 and uint8, which LiteRT has no kernel for, in place: by way of int8."""
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    operators = list(graph.operators or ())
+    for operator in list(conversions):
+        given, made = (graph.tensors[int(side[0])] for side in (operator.inputs, operator.outputs))
+        if {given.type, made.type} != {TensorType.INT16, TensorType.UINT8}:
+            continue
+        between = copy.deepcopy(made if made.type == TensorType.UINT8 else given)
+        between.type, between.name = TensorType.INT8, made.name + b"/int8"
+        between.quantization.zeroPoint = [int(zero) - 128 for zero in between.quantization.zeroPoint]
+        graph.tensors.append(between)
+        first = copy.deepcopy(operator)
+        first.outputs = operator.inputs = [len(graph.tensors) - 1]
+        operators.insert(operators.index(operator), first)
+        conversions.append(first)
+    graph.operators = operators
 
 
 def _free_again(graph: Any, conversions: list[Any]) -> None:

@@ -15,7 +15,7 @@ from convert.recipe import Calibration, Recipe, sample_path
 from convert.sources import identify
 from convert.spec import Artifact, LoadOptions, fingerprint
 from convert.worker import Workers
-from validators.ideals import Building, Built, build
+from validators.ideals import IDEALS, Building, Built, build
 from validators.runtimes import Execution, Subject, execute
 from validators.runtimes.litert import LITERT
 
@@ -55,14 +55,14 @@ class Bench:
         self.workers.run(self._stage(), perform, task, quantizer.environment)
         return out
 
-    def answers(self, path: Path) -> np.ndarray:
+    def answers(self, path: Path, runtime: str = "litert") -> np.ndarray:
         """Run on rows 24 on, as batches of 1 and of all the rest where the batch is free."""
         rows = self.samples[24:]
         batches = [rows[:1], rows[1:]] if self.batch == "batch" else [rows[i : i + 1] for i in range(len(rows))]
         stage = self._stage()
         given, found = self.folder / f"{stage}.in.npz", self.folder / f"{stage}.out.npz"
         np.savez(given, **{f"{i}/{self.name}": batch for i, batch in enumerate(batches)})
-        job = Execution("litert", Subject(identify(path)), str(given), str(found))
+        job = Execution(runtime, Subject(identify(path)), str(given), str(found))
         ran = self.workers.run(stage, execute, job, LITERT).value
         assert not ran.failures, ran.failures
         with np.load(found) as file:
@@ -77,7 +77,8 @@ class Bench:
         right = self.answers(self.base)
         built = self.ideal(path, alone=alone)
         assert bool(built.notes) == alone
-        actual, least = (np.sqrt(np.mean((self.answers(p) - right) ** 2)) for p in (path, Path(built.path)))
+        found = self.answers(path), self.answers(Path(built.path), IDEALS["tflite"].runtime)
+        actual, least = (np.sqrt(np.mean((answers - right) ** 2)) for answers in found)
         return float(actual / least)
 
     def broken(self, path: Path, fault: Callable[[Any], None]) -> Path:

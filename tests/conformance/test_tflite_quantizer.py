@@ -157,7 +157,11 @@ def test_what_cannot_be_honoured_is_refused(made, reduction):
         made("f.tflite", replace(reduction, base=reduced))
 
 
-def test_a_layer_kept_last_does_not_change_what_the_file_gives(made, reduction):
-    last = layers(Path(reduction.base.path))[-1]
-    artifact = made("last.tflite", io="int8", kept=(Kept(last.name, "fp32"),))
-    assert artifact.signature.outputs[0].dtype == "int8"
+@pytest.mark.parametrize("io", ["int8", "uint8"])
+@pytest.mark.parametrize("precision", ["fp32", "int16x8"])
+def test_layers_kept_at_the_ends_do_not_change_what_the_file_takes_and_gives(precision, io, made, reduction, answers):
+    ends = layers(Path(reduction.base.path))
+    kept = tuple(Kept(layer.name, precision) for layer in (ends[0], ends[-1]))
+    artifact = made(f"ends-{precision}-{io}.tflite", io=io, kept=kept)
+    assert (artifact.signature.inputs[0].dtype, artifact.signature.outputs[0].dtype) == (io, io)
+    assert sqnr_db(answers(reduction.base), answers(artifact)) > LEAST_SQNR_DB["int8"]
