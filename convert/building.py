@@ -111,6 +111,7 @@ def build(
                 seed=current.request.seed,
                 user=user,
                 data=data,
+                gate=current.request.gate,
             )
             pending = [threads.submit(build_target, current, target, baseline) for target in targets]
             return baseline.result(), [future.result() for future in pending]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from convert.search import Abilities, Score, search
 from convert.spec import CALIBRATED, FLOAT_IO, FP32, Artifact, Request
 from convert.worker import repeat_command
 from validators.prove import Baseline, Proof, prove, score
-from validators.quality import check_gate
+from validators.quality import Quality, check_gate
 from validators.report import Attempt, GivenUp, Point, Stage, StageRun
 from validators.runtimes import runtime_for
 from validators.structure import Inspection, inspect
@@ -242,7 +243,7 @@ def _score(bench: Bench, base: Attempt, quantizer: Quantizer, recipe: Recipe, li
         if artifact is not None:
             shutil.rmtree(Path(artifact.path).parent)  # a search makes as many files as the model has layers
     passed = quality.status is Status.PASS
-    return Score(passed, quality.sqnr_db, quality.agreement, artifact.file_bytes, median, quality.reason)
+    return Score(passed, signal_db(quality), quality.agreement, artifact.file_bytes, median, quality.reason)
 
 
 def _recipes(bench: Bench, base: Chosen, precision: str) -> list[tuple[Quantizer, Recipe]]:
@@ -345,5 +346,11 @@ def preferred(tried: list[Tried]) -> int | None:
 
 
 def _sqnr(item: Tried) -> float:
-    quality = item.attempt.quality
-    return float("-inf") if quality is None or quality.sqnr_db is None else quality.sqnr_db
+    return signal_db(item.attempt.quality)
+
+
+def signal_db(quality: Quality | None) -> float:
+    """Give the signal to noise that was kept, in dB: without end where nothing was lost, least where it is unknown."""
+    if quality is None or not quality.outputs:
+        return -math.inf
+    return math.inf if quality.sqnr_db is None else quality.sqnr_db

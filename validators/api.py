@@ -32,6 +32,7 @@ from convert.spec import (
 from convert.worker import Workers, limits_of
 from validators.inputs import read_user_file, specs_of
 from validators.prove import load_source, prove, run_source, time_proven
+from validators.quality import check_gate
 from validators.report import Report, TargetReport, assemble
 from validators.reports import RENDERINGS
 from validators.runtimes import runtime_for
@@ -102,6 +103,8 @@ def validate(
     runtime = runtime_for(form.name)
     source = identify(Path(reference))
     specs = (input,) if isinstance(input, str) else tuple(input)
+    gate = gate or QualityGate()
+    check_gate(gate, inputs=bool(inputs))
     user = read_user_file(Path(inputs)) if inputs else None
     options = LoadOptions(
         architecture, specs_from(specs), specs_of(user) if user else (), trust, signature, sizes_from(fix)
@@ -121,7 +124,7 @@ def validate(
         workers.warm(runtime.environment)
         facts, load_stage = load_source(workers, source, options)
         say("running the reference")
-        baseline = run_source(workers, source, options, facts.signature, seed=seed, user=user)
+        baseline = run_source(workers, source, options, facts.signature, seed=seed, user=user, gate=gate)
         say(f"running {path} with {runtime.title}")
         require_image(facts.signature, layout)
         proof = prove(
@@ -162,7 +165,7 @@ def validate(
                     ("layout", layout if layout != KEEP else ""),
                     *((f"allow-{kind}", True) for kind in allow),
                     ("base", str(base)),
-                    *gate_words(gate or QualityGate()),
+                    *gate_words(gate),
                 ],
             ),
             started=started,

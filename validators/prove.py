@@ -16,9 +16,9 @@ from convert.spec import BATCH, FP32, KEEP, Artifact, LoadOptions, ModelFacts, Q
 from convert.worker import Environment, Workers
 from validators import parity, structure
 from validators.ideals import IDEALS, Building, build
-from validators.inputs import USER_FILE, CaseSet, collect
+from validators.inputs import LABELLED_ROWS, USER_FILE, USER_ROWS, CaseSet, collect
 from validators.latency import Measurement, Timing, measure
-from validators.quality import Quality, assess
+from validators.quality import Quality, assess, rehearse
 from validators.report import Attempt, ReferenceReport, Stage, StageRun, TargetReport
 from validators.runtimes import RUNTIMES, Execution, Outputs, Runtime, Subject, execute, reference_for, runtime_for
 from validators.structure import BY_NAME, Binding, Inspection, inspect
@@ -104,13 +104,18 @@ def run_source(
     seed: int,
     user: Mapping[str, np.ndarray] | None,
     data: str = USER_FILE,
+    gate: QualityGate | None = None,
 ) -> Baseline:
     """Run the source on all cases at its own precision, and in float64 where it can; `data` says whose `user` are.
+
+    Labels and metrics of the `gate` are tried on the source itself, so that those that do not fit show at once.
 
     Raises UsageError where the user's inputs do not fit, LoadError or a WorkerError where the source does not run.
     """
     folder = workers.folder
-    cases = collect(signature, seed, user, folder / "inputs.npz", data)
+    gate = gate or QualityGate()
+    rows = LABELLED_ROWS if gate.labels or gate.metric else USER_ROWS
+    cases = collect(signature, seed, user, folder / "inputs.npz", data, rows)
     runtime = reference_for(source.kind)
     stages = []
 
@@ -132,7 +137,9 @@ def run_source(
         reason = f"in float64 the model fails on case {case}: {why}"
         oracle = None
     report = ReferenceReport(runtime.title, reason or parity.ORACLE, len(cases.sizes), seed, cases.notes, tuple(stages))
-    return Baseline(signature, cases, parity.Reference(native, oracle, reason), report)
+    reference = parity.Reference(native, oracle, reason)
+    rehearse(workers, reference, cases, gate)
+    return Baseline(signature, cases, reference, report)
 
 
 def prove(

@@ -24,8 +24,8 @@ def recognise(origin: str) -> bool:
 
 def read(job: Preparation) -> Rows:
     """Open a table; raises UsageError where it is damaged, MissingExtra (from the worker) without pyarrow."""
-    import pyarrow  # type: ignore[import-untyped]
-    import pyarrow.parquet  # type: ignore[import-untyped]
+    import pyarrow
+    import pyarrow.parquet
 
     path = Path(job.origin)
     try:

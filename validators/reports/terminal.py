@@ -137,7 +137,7 @@ def _remarks(target: TargetReport) -> list[str]:
             if target.status is Status.PASS and attempt.structure and "as promised" not in attempt.structure.reason:
                 lines.append(f"{name}: {escape(attempt.structure.reason)}")
             if target.status is Status.PASS and attempt.quality is not None:
-                lines.append(f"{name}: {escape(attempt.quality.reason)}")
+                lines += [f"{name}: {escape(said)}" for said in (attempt.quality.reason, *attempt.quality.notes)]
                 notes = attempt.parity.findings if attempt.parity else ()
                 lines += [f"{name}: {escape(finding.message)}" for finding in notes if finding.check == "ideal"]
             if target.status is Status.PASS and attempt.recipe is not None and attempt.artifact is not None:
