@@ -14,7 +14,9 @@ from convert.formats import tflite
 from convert.precision import Reduction, perform
 from convert.precision.tflite_quantizer import AI_EDGE_QUANTIZER, layers
 from convert.recipe import Calibration, Kept, Recipe, sample_path
-from convert.sources import identify
+from convert.routes import Task
+from convert.routes import perform as convert
+from convert.sources import TFLITE, identify
 from convert.spec import Artifact, LoadOptions, Scale, fingerprint
 from convert.worker import Workers, limits_of
 from validators.runtimes import Execution, Subject, execute
@@ -165,3 +167,11 @@ def test_layers_kept_at_the_ends_do_not_change_what_the_file_takes_and_gives(pre
     artifact = made(f"ends-{precision}-{io}.tflite", io=io, kept=kept)
     assert (artifact.signature.inputs[0].dtype, artifact.signature.outputs[0].dtype) == (io, io)
     assert sqnr_db(answers(reduction.base), answers(artifact)) > LEAST_SQNR_DB["int8"]
+
+
+def test_a_quantized_file_is_no_source_of_others(workers, made, reduction):
+    reduced = made("source.tflite", precision="int8-weights")
+    source = identify(Path(reduced.path))
+    task = Task("tflite-copy", "convert.routes", source, LoadOptions(), reduced.signature, f"{reduced.path}.copy")
+    with pytest.raises(RouteError, match="is of precision int8-weights already"):
+        workers.run("copy", convert, task, TFLITE.environment)
