@@ -159,6 +159,14 @@ def test_memory_does_not_grow_with_the_data():
     assert observer.tensors["t"].counts.nbytes == size
 
 
+def test_a_range_is_found_anew_when_more_was_seen():
+    observer = seen(np.linspace(-1, 1, 1000))
+    before = observer.range_of("t", "mse")
+    assert observer.range_of("t", "mse") == before
+    observer.feed("t", np.linspace(-5, 5, 1000))
+    assert observer.range_of("t", "mse")[1] > 4
+
+
 def test_one_pass_over_the_data_serves_every_recipe(tmp_path: Path):
     base = Artifact(str(tmp_path / "m.onnx"), "onnx", "fp32", Signature((), ()), "a" * 64, 1)
     data = Calibration(str(tmp_path), 1, "b" * 64, "made up")
@@ -170,6 +178,8 @@ def test_one_pass_over_the_data_serves_every_recipe(tmp_path: Path):
         observer.feed("zeros", np.zeros(5))
 
     first = remembered(base, data, observe)
+    assert remembered(base, data, observe) is first
+    _ranges._recent.clear()
     again = remembered(base, data, observe)
     assert passes == [1]
     assert again.names == ("x/y:0", "zeros")
