@@ -25,15 +25,15 @@ COMPUTED = frozenset(
 CONVOLUTIONS = {"Conv": 0, "ConvTranspose": 1}
 
 
-def fold(model: onnx.ModelProto) -> None:
+def fold(model: onnx.ModelProto, *, scalings: bool = True) -> None:
     """Turn, in place, what is constant into initializers and what scales a convolution's output into its weights.
 
     Names of values that stay are kept; a folded convolution has the name of what it took in. External data must have
-    been read.
+    been read. `scalings` says whether the second is done at all.
     """
     _name_nodes(model.graph)
     _fold_constants(model)
-    while _fold_scalings(model.graph):
+    while scalings and _fold_scalings(model.graph):
         pass
     drop_unused(model.graph)
 

@@ -87,6 +87,31 @@ def test_a_file_with_layers_left_in_float_errs_as_its_ideal(made, tmp_path):
     assert RIGHT[0] < ratio(base, reduced, "convolutional", "int8", tmp_path) < RIGHT[1]
 
 
+class Reader:
+    """Calibration data as ONNX Runtime's own tool takes it."""
+
+    def __init__(self, family: str) -> None:
+        self.drawn = iter(onnx_nets.samples(family, 16, seed=1))
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self.drawn, None)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-dynamic"])
+@pytest.mark.parametrize("family", ["convolutional", "encoder", "tokens"])
+def test_a_file_of_onnx_runtimes_own_tool_errs_as_its_ideal(made, tmp_path, family, precision):
+    from onnxruntime import quantization
+
+    base, _ = made(family, "fp16")
+    elsewhere = str(tmp_path / "elsewhere.onnx")
+    if precision == "int8":
+        quantization.quantize_static(base, elsewhere, Reader(family), per_channel=True)
+    else:
+        quantization.quantize_dynamic(base, elsewhere)
+    assert FORMATS["onnx"].read(Path(elsewhere)).precision == precision
+    assert RIGHT[0] < ratio(base, elsewhere, family, precision, tmp_path) < RIGHT[1]
+
+
 def scaled(model: onnx.ModelProto, name: str) -> None:
     tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
     tensor.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(tensor) * 1.2).astype(np.float32), name))

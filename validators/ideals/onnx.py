@@ -40,15 +40,27 @@ def build(task: Building) -> Built:
         )
         write_model(Path(task.out), model)
         return Built(task.out, (note,))
+    try:
+        model = rounded(task, reduced, scalings=True)
+    except LoadError as error:
+        try:  # other tools quantize without folding normalizations first
+            model = rounded(task, reduced, scalings=False)
+        except LoadError:
+            raise error from None
+    write_model(Path(task.out), model)
+    return Built(task.out)
+
+
+def rounded(task: Building, reduced: onnx.ModelProto, *, scalings: bool) -> onnx.ModelProto:
+    """Give the float graph rounded as the reduced one is, with what scales a convolution folded into it or not."""
     model = read_model(Path(task.base))
-    fold(model)
-    _same_opset(model, reduced)
+    fold(model, scalings=scalings)
+    _same_opset(model, reduced, scalings=scalings)
     if precision_of(reduced) == FP16:
         round_to_half(model, reduced)
     else:
         Rounding(model, reduced).write()
-    write_model(Path(task.out), model)
-    return Built(task.out)
+    return model
 
 
 def refuse_integer_format(model: onnx.ModelProto) -> None:
@@ -62,7 +74,7 @@ def refuse_integer_format(model: onnx.ModelProto) -> None:
             )
 
 
-def _same_opset(model: onnx.ModelProto, reduced: onnx.ModelProto) -> None:
+def _same_opset(model: onnx.ModelProto, reduced: onnx.ModelProto, *, scalings: bool) -> None:
     """Bring the float graph to the reduced file's version of the standard, whose operators it will need."""
     import onnx
 
@@ -75,7 +87,7 @@ def _same_opset(model: onnx.ModelProto, reduced: onnx.ModelProto) -> None:
         raise LoadError(f"onnx cannot raise the float model to opset {versions[1]}: {error}") from error
     raised.ir_version = max(raised.ir_version, reduced.ir_version)
     model.CopyFrom(raised)
-    fold(model)
+    fold(model, scalings=scalings)
 
 
 class Rounding:
