@@ -45,7 +45,7 @@ OPERATORS = {
 PASSING = (
     *("aten::relu", "aten::relu6", "aten::hardtanh", "aten::max_pool1d", "aten::max_pool2d", "aten::flatten"),
     *("aten::reshape", "aten::view", "aten::permute", "aten::transpose", "aten::squeeze", "aten::unsqueeze"),
-    "aten::contiguous",
+    *("aten::contiguous", "aten::pad", "aten::constant_pad_nd"),
 )
 
 QUANTIZE = "aten::quantize_per_tensor"

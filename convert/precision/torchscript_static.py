@@ -63,7 +63,7 @@ def quantize(task: Reduction) -> Reduced:
             fix="use int8-dynamic or int8-weights",
         )
     ranges = _ranges(task)
-    scales = _scales(static, lambda name: ranges.range_of(name, task.recipe.ranges, BITS))
+    scales = _scales(script, static, lambda name: ranges.range_of(name, task.recipe.ranges, BITS))
     for name, place in static.items():
         _integers(script, place, *scales[name])
     _join(script)
@@ -85,7 +85,7 @@ def _worthwhile(script: Script, able: list[Place]) -> dict[str, Place]:
     makers: dict[str, str] = {}
     for place in able:
         sides = {ADD: 2, HARDSWISH: 1}.get(place.kind, 0)
-        roots = [_root(value) for value in inputs(place.node)[:sides]]
+        roots = [_root(script, value) for value in inputs(place.node)[:sides]]
         if all(root in makers for root in roots) and _plain(script, place):
             chosen[place.name] = place
             makers[place.node.output().debugName()] = place.name
@@ -99,9 +99,9 @@ def _plain(script: Script, place: Place) -> bool:
     return place.kind != ADD or script.value(inputs(place.node)[2]) == 1
 
 
-def _root(value: Any) -> str:
+def _root(script: Script, value: Any) -> str:
     """Name the value that one only moves or clips."""
-    while value.node().kind() in PASSING:
+    while value.node().kind() in PASSING and _moves(script, value.node()):
         value = inputs(value.node())[0]
     return str(value.debugName())
 
@@ -165,7 +165,9 @@ def _scale(ends: Ends) -> Scale:
     return Scale(scale, max(0, min(top, round(-low / scale))))
 
 
-def _scales(static: Mapping[str, Place], range_of: Callable[[str], Ends]) -> dict[str, tuple[list[Scale], Scale]]:
+def _scales(
+    script: Script, static: Mapping[str, Place], range_of: Callable[[str], Ends]
+) -> dict[str, tuple[list[Scale], Scale]]:
     """Choose the scales of every layer's inputs and output; inputs have those with which layers before give them."""
     given = {name: _scale(range_of(f"{name}.out")) for name in static}
     made = {place.node.output().debugName(): given[name] for name, place in static.items()}
@@ -173,7 +175,8 @@ def _scales(static: Mapping[str, Place], range_of: Callable[[str], Ends]) -> dic
     for name, place in static.items():
         values = inputs(place.node)[: 2 if place.kind == ADD else 1]
         taken = [
-            made.get(_root(value)) or _scale(range_of(f"{name}.in{position}")) for position, value in enumerate(values)
+            made.get(_root(script, value)) or _scale(range_of(f"{name}.in{position}"))
+            for position, value in enumerate(values)
         ]
         chosen[name] = (taken, given[name])
     return chosen
@@ -213,7 +216,7 @@ def _join(script: Script) -> None:
     """Keep integers between neighbours: what only moves them takes them, and what would make them anew goes."""
     import torch
 
-    for node in [node for node in script.outer() if node.kind() in PASSING]:
+    for node in [node for node in script.outer() if node.kind() in PASSING and _moves(script, node)]:
         values = inputs(node)
         if _made_floats(script, values[0]):
             moved = script.operator(node.kind(), [inputs(values[0].node())[0], *values[1:]], node)
@@ -225,6 +228,15 @@ def _join(script: Script) -> None:
             if scale_of(script, integers) == scale_of(script, node.output()):
                 replace(node.output(), integers)
     torch._C._jit_pass_cse(script.graph)  # a value that several layers take is quantized once
+
+
+def _moves(script: Script, node: Any) -> bool:
+    """Whether an operator gives integers on with their scale: all that are listed do, but for padding with a number."""
+    names = ("aten::pad", "aten::constant_pad_nd")
+    if node.kind() not in names:
+        return True
+    *mode, filling = [script.value(value) for value in inputs(node)[2:]]
+    return mode in ([], ["constant"]) and filling in (None, 0)
 
 
 def _made_floats(script: Script, value: Any) -> bool:
