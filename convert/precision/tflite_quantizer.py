@@ -20,7 +20,8 @@ from convert.precision._equalise_tflite import write_equalised
 from convert.precision._ranges import Observer, remembered
 from convert.precision._tflite_contract import names, sealed
 from convert.precision._tflite_data import observe, required
-from convert.recipe import RANGES
+from convert.precision._tflite_tables import LARGEST_FP16, store_rest
+from convert.recipe import RANGES, Recipe
 from convert.spec import (
     CALIBRATED,
     FLOAT_IO,
@@ -37,9 +38,6 @@ from convert.worker import Environment
 
 if TYPE_CHECKING:
     import numpy as np
-
-#: The greatest number that half precision holds; a weight beyond it would become infinite.
-LARGEST_FP16 = 65504.0
 
 #: Activations that reach beyond this are masks: numbers that stand for minus infinity before a softmax, of which no
 #: integer range leaves anything to the scores beside them. LiteRT aborts on the scale of 3.4e38.
@@ -128,7 +126,7 @@ def quantize(task: Reduction) -> Reduced:
     ranges = ranges_of(task, model, observer) if observer and tool.need_calibration else None
     made = tool.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     out.write_bytes(bytes(made.quantized_model))
-    mend(out)
+    mend(out, task.recipe)
     promised = task.base.signature
     signature = sealed(out, promised, names(promised.inputs), names(promised.outputs))
     if read(out).precision != task.recipe.precision and not task.recipe.kept:
@@ -300,8 +298,8 @@ def ranges_of(task: Reduction, model: Any, observer: Observer) -> dict[str, dict
     return ranges
 
 
-def mend(path: Path) -> None:
-    """Undo in place what the tool does to files of free sizes."""
+def mend(path: Path, recipe: Recipe) -> None:
+    """Undo in place what the tool does to files of free sizes, and reduce the weights that it leaves in float."""
     model = read_model(path)
     kinds = operator_kinds(model)
     for graph in model.subgraphs:
@@ -309,6 +307,7 @@ def mend(path: Path) -> None:
         _through_int8(graph, conversions)
         _free_again(graph, conversions)
         _read_shapes_directly(graph, kinds, conversions)
+    store_rest(model, recipe.precision, frozenset(kept.layer for kept in recipe.kept))
     write_model(path, model)
 
 
