@@ -1,6 +1,7 @@
-"""Time TFLite or ONNX files in turns, forwards and backwards, in CPU time on one thread: `python paired.py FILE...`.
+"""Time TFLite or ONNX files in turns, forwards and backwards, in CPU time on one thread.
 
-Turns cancel what a busy machine does to all alike: sequential medians of one file differ by up to 30 %, these by 5 %.
+`python paired.py [INPUTS.npz] FILE...`; without inputs, noise at the sizes that the files state. Turns cancel what a
+busy machine does to all alike: sequential medians of one file differ by up to 30 %, these by 5 %.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +19,7 @@ ROUNDS = 40
 TURN_SECONDS = 0.004
 WARM_UP = 10
 
-#: Sizes of free dimensions of ONNX files; TFLite files state one beside.
-FREE = {"batch": 1, "height": 32, "width": 32}
-OTHER_FREE = 16
+Arrays = dict[str, np.ndarray]
 
 #: ONNX Runtime's names of the dtypes that models take.
 KINDS = {
@@ -31,42 +31,60 @@ KINDS = {
 }
 
 
-def opened(path: str) -> Callable[[], object]:
+def opened(path: str, row: Arrays | None) -> Callable[[], object]:
     """Load a file, give it inputs, and return what runs it once."""
-    return onnx(path) if path.endswith(".onnx") else tflite(path)
+    return onnx(path, row) if path.endswith(".onnx") else tflite(path, row)
 
 
-def onnx(path: str) -> Callable[[], object]:
+def onnx(path: str, row: Arrays | None) -> Callable[[], object]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    random, inputs = np.random.default_rng(5), {}
+    inputs = {}
     for spec in session.get_inputs():
-        shape = [size if isinstance(size, int) else FREE.get(size, OTHER_FREE) for size in spec.shape]
-        floats = spec.type == "tensor(float)"
-        values = random.standard_normal(shape) if floats else random.integers(0, 2, shape)
+        shape = [size if isinstance(size, int) else 1 for size in spec.shape]
+        values = noise(shape, spec.type == "tensor(float)") if row is None else row[spec.name]
         inputs[spec.name] = values.astype(KINDS[spec.type])
     return lambda: session.run(None, inputs)
 
 
-def tflite(path: str) -> Callable[[], object]:
+def tflite(path: str, row: Arrays | None) -> Callable[[], object]:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(path, num_threads=1)
-    interpreter.allocate_tensors()
-    random = np.random.default_rng(5)
-    for detail in interpreter.get_input_details():
+    inputs = {}
+    for name, detail in named_inputs(interpreter).items():
         floats = np.issubdtype(detail["dtype"], np.floating)
-        values = random.standard_normal(detail["shape"]) if floats else random.integers(0, 2, detail["shape"])
-        interpreter.set_tensor(detail["index"], values.astype(detail["dtype"]))
+        if row is None:
+            values = noise(detail["shape"], floats)
+        else:
+            values = row[name] if name in row else next(iter(row.values()))
+            interpreter.resize_tensor_input(detail["index"], values.shape)
+        inputs[detail["index"]] = values.astype(detail["dtype"])
+    interpreter.allocate_tensors()
+    for index, values in inputs.items():
+        interpreter.set_tensor(index, values)
     return interpreter.invoke
 
 
-def timed(paths: list[str]) -> list[list[float]]:
+def named_inputs(interpreter: Any) -> dict[str, dict[str, Any]]:
+    """Give the details of a file's inputs by the names in its signature, where it has one."""
+    signatures = interpreter.get_signature_list()
+    if not signatures:
+        return {detail["name"]: detail for detail in interpreter.get_input_details()}
+    return interpreter.get_signature_runner(next(iter(signatures))).get_input_details()
+
+
+def noise(shape: Any, floats: bool) -> np.ndarray:
+    random = np.random.default_rng(5)
+    return random.standard_normal(shape) if floats else random.integers(0, 2, shape)
+
+
+def timed(paths: list[str], row: Arrays | None = None) -> list[list[float]]:
     """Give, for each file, the CPU seconds of one inference in every turn."""
-    sessions = [opened(path) for path in paths]
+    sessions = [opened(path, row) for path in paths]
     turns = []
     for session in sessions:
         for _ in range(WARM_UP):
@@ -90,5 +108,11 @@ def timed(paths: list[str]) -> list[list[float]]:
     return found
 
 
+def first_row(path: str) -> Arrays:
+    with np.load(path) as file:
+        return {name: file[name][:1] for name in file.files}
+
+
 if __name__ == "__main__":
-    print("\n" + json.dumps(timed(sys.argv[1:])))
+    given = sys.argv[1].endswith(".npz")
+    print("\n" + json.dumps(timed(sys.argv[1 + given :], first_row(sys.argv[1]) if given else None)))

@@ -148,7 +148,7 @@ def judged(
         return changed(result, reason=f"it could not be measured: {losses}")
     found = json.loads(losses[-1])
     runs = [tool for tool, path in files.items() if "error" not in found[path]]
-    times = called("paired.py", made["fp32"], *(files[tool] for tool in runs))
+    times = called("paired.py", str(inputs), made["fp32"], *(files[tool] for tool in runs))
     shares: dict[str, float] = {}
     if not isinstance(times, str):
         base, *others = json.loads(times[-1])
