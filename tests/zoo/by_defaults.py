@@ -29,10 +29,9 @@ def tflite_converter(job: dict[str, str]) -> None:
     import tensorflow as tf
 
     model = keras.models.load_model(job["source"], compile=False)
-    names = [tensor.name for tensor in model.inputs]
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([row[name] for name in names] for row in rows(job["calibration"]))
+    converter.representative_dataset = lambda: (list(row.values()) for row in rows(job["calibration"]))
     Path(job["out"]).write_bytes(converter.convert())
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +31,19 @@ def write(fresh: Path, entry: Entry, paths: tuple[Path, Path]) -> None:
     stated = {spec.name: spec for spec in map(TensorSpec.parse, entry.inputs)}
     with np.load(fresh) as file:
         like = {key.split("|")[2]: file[key] for key in file.files if key.startswith("0|in|")}
+    if entry.saved == "keras":
+        like = dict(zip(layers_of(fresh.with_name(f"{entry.file_name}.keras")), like.values(), strict=True))
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     for path, count, seed in zip(paths, (CALIBRATION, EVALUATION), (SEED, SEED + 1), strict=True):
         random = np.random.default_rng(seed)
         np.savez(path, **{name: drawn(name, one, stated.get(name), count, random) for name, one in like.items()})
+
+
+def layers_of(path: Path) -> list[str]:
+    """Name the input layers of a functional Keras model: its tensors' names are others in every process."""
+    with zipfile.ZipFile(path) as archive:
+        listed = json.loads(archive.read("config.json"))["config"]["input_layers"]
+    return [listed[0]] if isinstance(listed[0], str) else [name for name, *_ in listed]
 
 
 def write_digits(paths: tuple[Path, Path], *, channels_last: bool) -> None:

@@ -143,9 +143,11 @@ def judged(
             errors[tool] = File(error=said)
         else:
             files[tool] = str(path)
+    if not files:
+        return changed(result, by_hand=errors)
     losses = called("loss.py", str(inputs), made["fp32"], *files.values())
     if isinstance(losses, str):
-        return changed(result, reason=f"it could not be measured: {losses}")
+        return changed(result, by_hand=errors, reason=f"{result.reason}; it could not be measured: {losses}")
     found = json.loads(losses[-1])
     runs = [tool for tool, path in files.items() if "error" not in found[path]]
     times = called("paired.py", str(inputs), made["fp32"], *(files[tool] for tool in runs))
