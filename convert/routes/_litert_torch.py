@@ -12,6 +12,7 @@ from convert.formats import Draft
 from convert.formats.tflite import read
 from convert.routes import Work
 from convert.routes._free_sizes import free_sizes, recognisable_sizes
+from convert.routes._module_names import shorten_names
 from convert.sources._measure import example
 from convert.sources._torch import graph_of_torchscript, positional
 from convert.spec import RECURRENT, Signature, TensorSpec
@@ -88,6 +89,7 @@ def _write(module: torch.nn.Module, tensors: tuple[torch.Tensor, ...], out: Path
     left = [name for name in operators if name.startswith("STABLEHLO_")]
     if left:
         raise RouteError(f"litert-torch left {', '.join(left)} in the graph, which no runtime has")
+    shorten_names(out)
     return operators
 
 
