@@ -52,9 +52,14 @@ def ai_edge_quantizer(job: dict[str, str]) -> None:
             if index not in used:
                 tensor.shape, tensor.shapeSignature = [0], None
     write_model(ready, model)
-    signature = next(iter(Interpreter(str(ready)).get_signature_list()))
+    interpreter = Interpreter(str(ready))
+    signature = next(iter(interpreter.get_signature_list()))
+    takes = interpreter.get_signature_runner(signature).get_input_details()
+    samples = [
+        {name: value.astype(takes[name]["dtype"]) for name, value in row.items()} for row in rows(job["calibration"])
+    ]
     tool = quantizer.Quantizer(str(ready), recipe.static_wi8_ai8())
-    ranges = tool.calibrate({signature: list(rows(job["calibration"]))})
+    ranges = tool.calibrate({signature: samples})
     tool.quantize(ranges).export_model(job["out"], overwrite=True)
 
 
