@@ -66,8 +66,10 @@ class Registry(Generic[T]):
             self._scanned = True
             try:
                 package = importlib.import_module(self.package)
-                for module in pkgutil.iter_modules(package.__path__, f"{self.package}."):
-                    importlib.import_module(module.name)
+                for module in pkgutil.iter_modules(package.__path__):
+                    # One that several plug-ins share registers nothing, and may need a framework that only they use.
+                    if not module.name.startswith("_"):
+                        importlib.import_module(f"{self.package}.{module.name}")
             except BaseException:
                 self._scanned = False  # a plug-in that does not import must not pass for one that is not there
                 raise

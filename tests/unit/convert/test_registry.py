@@ -56,6 +56,12 @@ def test_a_file_added_to_the_folder_is_a_plug_in(package):
     assert registry["pear"] == Thing("pear")
 
 
+def test_what_plug_ins_share_is_not_imported_with_them(package):
+    add_plug_in(package, "pear")
+    (package / "_shared.py").write_text("import a_framework_that_is_not_installed\n")
+    assert registry_of(package).names() == ("pear",)
+
+
 def test_nothing_is_imported_before_somebody_asks(package):
     add_plug_in(package, "pear")
     registry_of(package)
