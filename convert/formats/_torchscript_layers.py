@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 #: Kinds of layers, whatever their precision.
 LINEAR, CONV, RECURRENT, ADD, HARDSWISH = "linear", "conv", "recurrent", "add", "hardswish"
+EMBEDDING = "embedding"
 
 #: How a layer computes: in floats; with stored integers made floats; with inputs quantized as they come, or to ranges.
 FLOAT, STORED, DYNAMIC, STATIC = "float", "stored", "dynamic", "static"
@@ -37,6 +38,8 @@ OPERATORS = {
     "aten::add": (ADD, FLOAT),
     "quantized::add": (ADD, STATIC),
     "quantized::add_relu": (ADD, STATIC),
+    "aten::embedding": (EMBEDDING, FLOAT),
+    "quantized::embedding_byte": (EMBEDDING, STORED),
     "aten::hardswish": (HARDSWISH, FLOAT),
     "quantized::hardswish": (HARDSWISH, STATIC),
 }
@@ -144,8 +147,10 @@ def _weights(script: Script, node: Any, kind: str, form: str) -> tuple[torch.Ten
     if kind == RECURRENT:
         return _recurrent_weights(script, node, form)
     if form == FLOAT:
-        held = stored(script, inputs(node)[1])
+        held = stored(script, inputs(node)[0 if kind == EMBEDDING else 1])
         return None if held is None else (held,)
+    if kind == EMBEDDING:
+        return (unpacked("quantized::embedding_bag", script.value(inputs(node)[0]))[0],)
     return (unpacked(node.kind(), script.value(inputs(node)[1]))[0],)
 
 
@@ -188,5 +193,5 @@ def unpacked(kind: str, packed: Any) -> tuple[torch.Tensor, torch.Tensor | None]
     import torch
 
     name = kind.partition("::")[2].removesuffix("_relu").removesuffix("_dynamic")
-    weight, bias = getattr(torch.ops.quantized, f"{name}_unpack")(packed)
-    return weight, bias
+    found = getattr(torch.ops.quantized, f"{name}_unpack")(packed)
+    return (found, None) if isinstance(found, torch.Tensor) else (found[0], found[1])

@@ -91,7 +91,7 @@ def precision_of(operators: Mapping[str, int], dtypes: Collection[str]) -> str:
         return INT8
     if any(name in operators for name in ("linear_dynamic", "quantized_lstm", "quantized_gru")):
         return INT8_DYNAMIC
-    if "dequantize" in operators and "QInt8" in dtypes:
+    if "embedding_byte" in operators or ("dequantize" in operators and "QInt8" in dtypes):
         return INT8_WEIGHTS
     return FP16 if "Half" in dtypes else FP32
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convert.errors import RouteError, UsageError
-from convert.formats._torchscript_graph import Script
+from convert.formats._torchscript_graph import Script, inputs, replace
 from convert.formats._torchscript_layers import Place, places
 from convert.formats.torchscript import rewrite
 from convert.precision import Layer, Reduced, Reduction
@@ -22,6 +22,9 @@ TORCHSCRIPT = Environment("torchscript-quantizer", ("torch",))
 
 #: The largest magnitude of a signed 8-bit weight; -128 is left out so that scales are symmetric.
 INT8_TOP = 127
+
+#: Steps between the 256 levels of an embedding's row.
+TABLE_STEPS = 255
 
 #: Whether 8-bit activations use 7 bits. NOTE: Why: on x86 processors without VNNI, PyTorch's kernels add pairs of
 #: products in 16 bits and saturate without a word; PyTorch's own default for x86 is the same, and an artifact travels.
@@ -82,6 +85,19 @@ def quantized(weight: torch.Tensor) -> torch.Tensor:
     tops = weight.reshape(weight.shape[0], -1).abs().amax(dim=1).double()
     scales = torch.where(tops > 0, tops / INT8_TOP, torch.ones_like(tops))
     return torch.quantize_per_channel(weight, scales, torch.zeros_like(scales, dtype=torch.int64), 0, torch.qint8)
+
+
+def store_table(script: Script, place: Place) -> None:
+    """Store an embedding's rows as unsigned 8-bit integers, each with a scale and an offset of its own."""
+    import torch
+
+    table = place.weights[0]
+    low, high = table.amin(dim=1), table.amax(dim=1)
+    scales = torch.where(high > low, (high - low) / TABLE_STEPS, torch.ones_like(low))
+    rows = torch.quantize_per_channel(table, scales, -low / scales, 0, torch.quint8)
+    held = script.attribute(f"{place.name}_packed", torch.ops.quantized.embedding_bag_prepack(rows))
+    taken = [held, inputs(place.node)[1], False]
+    replace(place.node.output(), script.operator("quantized::embedding_byte", taken, place.node))
 
 
 def finish(script: Script, task: Reduction, notes: Sequence[str]) -> Reduced:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert.errors import RouteError
 from convert.formats._torchscript_graph import QINT8_DTYPE, Script, inputs, replace
-from convert.formats._torchscript_layers import CELLS, LINEAR, RECURRENT, Place
+from convert.formats._torchscript_layers import CELLS, EMBEDDING, LINEAR, RECURRENT, Place
 from convert.precision import QUANTIZERS, Layer, Quantizer, Reduced, Reduction
 from convert.precision._torchscript import (
     REDUCED_RANGE,
@@ -18,6 +18,7 @@ from convert.precision._torchscript import (
     listed,
     open_base,
     quantized,
+    store_table,
 )
 from convert.spec import INT8_DYNAMIC
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 #: NOTE: Why no convolutions: PyTorch's dynamic ones give their output the scale of their input, and clip it.
-KINDS = (LINEAR, RECURRENT)
+KINDS = (LINEAR, RECURRENT, EMBEDDING)
 
 #: How many inputs of `aten::lstm` and `aten::gru` one layer and direction has, with and without biases.
 WITH_BIAS, WITHOUT_BIAS = 4, 2
@@ -45,7 +46,10 @@ def quantize(task: Reduction) -> Reduced:
 
 
 def as_it_comes(script: Script, place: Place) -> bool:
-    """Let a linear or recurrent layer quantize its inputs as they come; False where PyTorch has no kernel for it."""
+    """Let a layer quantize its inputs as they come, or store a table; False where PyTorch has no kernel for it."""
+    if place.kind == EMBEDDING:
+        store_table(script, place)
+        return True
     return _linear(script, place) if place.kind == LINEAR else _recurrent(script, place)
 
 

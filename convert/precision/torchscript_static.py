@@ -16,6 +16,7 @@ from convert.formats._torchscript_graph import DEQUANTIZE, QUINT8_DTYPE, Script,
 from convert.formats._torchscript_layers import (
     ADD,
     CONV,
+    EMBEDDING,
     HARDSWISH,
     LINEAR,
     PASSING,
@@ -43,7 +44,8 @@ from convert.spec import INT8, Scale
 from convert.worker import summary
 
 WEIGHTED = (LINEAR, CONV)
-KINDS = (*WEIGHTED, ADD, HARDSWISH, RECURRENT)
+COMING = (RECURRENT, EMBEDDING)
+KINDS = (*WEIGHTED, ADD, HARDSWISH, *COMING)
 
 #: Operators after a layer that clip what it gives: its range is that of what is left.
 CLIPPING = ("aten::relu", "aten::relu6", "aten::hardtanh")
@@ -55,7 +57,7 @@ BITS = 7 if REDUCED_RANGE else 8
 def quantize(task: Reduction) -> Reduced:
     """Put PyTorch's quantized kernels in the place of layers, with integers between neighbours."""
     script, found, chosen = open_base(task, KINDS)
-    coming = [place for place in chosen if place.kind == RECURRENT or not _outermost(script, place)]
+    coming = [place for place in chosen if place.kind in COMING or not _outermost(script, place)]
     static = _worthwhile(script, [place for place in chosen if place not in coming])
     if not any(place.weights for place in static.values()):
         raise RouteError(
@@ -69,7 +71,7 @@ def quantize(task: Reduction) -> Reduced:
     _join(script)
     done = [*static.values(), *(place for place in coming if place.kind != CONV and as_it_comes(script, place))]
     kept = [entry.layer for entry in task.recipe.kept]
-    others = [place.name for place in coming if place in done]
+    others = [place.name for place in coming if place in done and place.kind != EMBEDDING]
     mixed = (f"their inputs are quantized as they come: {', '.join(others)}",) if others else ()
     return finish(script, task, (*left_float(found, done, kept), *mixed, RETIRING))
 
@@ -149,7 +151,7 @@ def _observe(task: Reduction, observer: Observer) -> None:
 
 def _watched(script: Script) -> Iterator[tuple[str, Any]]:
     for place in places(script):
-        if place.kind != RECURRENT and _outermost(script, place):
+        if place.kind not in COMING and _outermost(script, place):
             for position, value in enumerate(inputs(place.node)[: 2 if place.kind == ADD else 1]):
                 yield f"{place.name}.in{position}", value
             yield f"{place.name}.out", _end(place)
@@ -248,7 +250,7 @@ def _made_floats(script: Script, value: Any) -> bool:
 def layers(base: Path) -> tuple[Layer, ...]:
     """List the layers that would be quantized, were none kept."""
     script = Script(base)
-    able = [place for place in places(script) if place.kind in KINDS and place.kind != RECURRENT]
+    able = [place for place in places(script) if place.kind in (*WEIGHTED, ADD, HARDSWISH)]
     chosen = _worthwhile(script, [place for place in able if _outermost(script, place)])
     between = {place.name for place in able if not place.weights and place.name not in chosen}
     return tuple(layer for layer in listed(base, KINDS) if layer.name not in between)

@@ -6,12 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from convert.formats._torchscript_graph import DEQUANTIZE, Script, inputs
-from convert.formats._torchscript_layers import CELLS, CONV, LINEAR, RECURRENT
+from convert.formats._torchscript_layers import CELLS, CONV, EMBEDDING, LINEAR, RECURRENT
 from convert.precision import QUANTIZERS, Layer, Quantizer, Reduced, Reduction
-from convert.precision._torchscript import RETIRING, TORCHSCRIPT, finish, left_float, listed, open_base, quantized
+from convert.precision._torchscript import (
+    RETIRING,
+    TORCHSCRIPT,
+    finish,
+    left_float,
+    listed,
+    open_base,
+    quantized,
+    store_table,
+)
 from convert.spec import INT8_WEIGHTS
 
-KINDS = (LINEAR, CONV, RECURRENT)
+KINDS = (LINEAR, CONV, RECURRENT, EMBEDDING)
 
 #: NOTE: Why not `aten::_weight_int8pack_mm`: with float32 inputs its kernel is a plain loop; 64 rows by a 512x256
 #: weight took 35 ms in PyTorch 2.13, and 0.3 ms as a float product.
@@ -22,7 +31,9 @@ def quantize(task: Reduction) -> Reduced:
     """Store the weights as integers with one scale per channel, with the operator that makes them floats."""
     script, found, chosen = open_base(task, KINDS)
     for place in chosen:
-        if place.kind == RECURRENT:
+        if place.kind == EMBEDDING:
+            store_table(script, place)
+        elif place.kind == RECURRENT:
             for value in inputs(inputs(place.node)[CELLS].node()):
                 _store(script, value, inputs(place.node)[CELLS].node())
         else:

@@ -82,10 +82,23 @@ class Residual(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Tokens(nn.Module):
+    """A table of words, and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(400, 32), nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Find the words nearest to numbers, and classify their mean."""
+        return self.head(self.table((x.abs() * 100).long().clamp(0, 399)).mean(1))
+
+
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "encoder": (Encoder, (8, 64)),
     "recurrent": (Recurrent, (12, 16)),
     "residual": (Residual, (3, 16, 16)),
+    "tokens": (Tokens, (20,)),
 }
 
 

@@ -25,6 +25,9 @@ SIZES = {
     "residual:int8-weights": 0.6,
     "residual:int8:conv_0:conv_1:conv_2": 1.1,
     "residual:fp16:conv_1": 0.9,
+    "tokens:int8-dynamic": 0.4,
+    "tokens:int8": 0.4,
+    "tokens:int8-weights": 0.4,
 }
 
 

@@ -11,6 +11,7 @@ from convert.formats._torchscript_layers import (
     ADD,
     CELLS,
     DYNAMIC,
+    EMBEDDING,
     FLOAT,
     HARDSWISH,
     QUANTIZE,
@@ -114,7 +115,8 @@ def _simulate(script: Script, place: Place, model: Place) -> None:
         return
     node = place.node
     if model.weights:
-        node.replaceInput(1, script.constant(fake(place.weights[0], model.weights[0]), node))
+        position = 0 if model.kind == EMBEDDING else 1
+        node.replaceInput(position, script.constant(fake(place.weights[0], model.weights[0]), node))
     if model.form == DYNAMIC:
         node.replaceInput(0, _as_it_comes(script, inputs(node)[0], node, reduced=model.reduced_range))
     if model.form == STATIC and model.given is not None:
@@ -137,7 +139,10 @@ def fake(weight: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
         scales = model.q_per_channel_scales().double().reshape(shape)
         zeros = model.q_per_channel_zero_points().double().reshape(shape)
     least, most = torch.iinfo(model.int_repr().dtype).min, torch.iinfo(model.int_repr().dtype).max
-    levels = torch.clamp(torch.round(exact / scales) + zeros, least, most)
+    if model.qscheme() == torch.per_channel_affine_float_qparams:  # embeddings have offsets that are no integers
+        levels = torch.clamp(torch.round(exact / scales + zeros), least, most)
+    else:
+        levels = torch.clamp(torch.round(exact / scales) + zeros, least, most)
     return ((levels - zeros) * scales).float()
 
 
@@ -202,6 +207,10 @@ def _undone(script: Script, place: Place) -> Place:
             raise LoadError(f"{place.name} is a quantized {place.operator}, which cannot be undone", fix=GIVE_BASE)
         return place
     node, taken = place.node, inputs(place.node)
+    if place.kind == EMBEDDING and node.kind() != "aten::embedding":
+        made = script.operator("aten::embedding", [place.weights[0].dequantize(), taken[1], -1, False, False], node)
+        replace(node.output(), made)
+        return Place(place.name, place.kind, FLOAT, made.node(), tuple(held.dequantize() for held in place.weights))
     if place.form != STATIC and place.form != DYNAMIC:
         return place
     kind = place.operator.removesuffix("_dynamic").removesuffix("_relu")
