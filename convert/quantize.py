@@ -162,7 +162,7 @@ def rescue(bench: Bench, base: Attempt, chosen: Chosen, tried: list[Tried]) -> C
     lossy = [item for item in tried if item.attempt.reached is Stage.QUALITY and item.attempt.recipe is not None]
     if request.recipe or not lossy or request.search_seconds <= 0:
         return chosen
-    start = max(lossy, key=_sqnr)
+    start = most_hopeful(lossy)
     recipe, proof = start.attempt.recipe, start.proof
     if recipe is None or proof is None or base.artifact is None:
         raise ValueError("what reached the quality gate was quantized and proven")
@@ -343,6 +343,16 @@ def preferred(tried: list[Tried]) -> int | None:
     """Choose the artifact that loses least among those that passed; None where none did."""
     passed = [index for index, item in enumerate(tried) if item.passed]
     return max(passed, key=lambda index: (_sqnr(tried[index]), -index), default=None)
+
+
+def most_hopeful(lossy: list[Tried]) -> Tried:
+    """Choose what a search begins with: a quantizer that can leave layers out, then the one that lost least."""
+
+    def hope(item: Tried) -> tuple[bool, float]:
+        recipe = item.attempt.recipe
+        return recipe is not None and bool(QUANTIZERS[recipe.quantizer].keeps), _sqnr(item)
+
+    return max(lossy, key=hope)
 
 
 def _sqnr(item: Tried) -> float:

@@ -178,7 +178,18 @@ def test_the_budget_is_never_exceeded_and_the_best_so_far_is_the_answer(budget):
     assert found.unfinished
     assert found.point.kept
     best = max(point.sqnr_db for point in found.points if not point.passed and len(point.recipe.kept) < 100)
-    assert found.point.passed or found.point.sqnr_db == best
+    assert found.point.passed or found.point.sqnr_db >= best
+
+
+def test_slow_evaluations_measure_fewer_groups_and_leave_time_to_try_what_they_showed():
+    """A MobileNetV2 of 53 layers at 7 s per evaluation, with the noise it was measured to have."""
+    measured = [74, 70, 36, 25, 11.5, 11, 11.8, 2.6, 2, 3, 1.3, 1, 1, 1, 1, 1]
+    noises = [measured[i * 16 // 53] / 4000 for i in range(53)]
+    ranges = {"min-max": 1.2, "percentile": 1.1, "mse": 1.0, "entropy": 1.05}
+    network = Network(noises, ranges=ranges, equalising=1.3, seconds=7)
+    found = network.search(120)
+    assert found.point.passed
+    assert len(found.point.recipe.kept) < 45
 
 
 def test_more_time_never_ends_with_a_costlier_result():
