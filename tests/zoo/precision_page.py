@@ -36,7 +36,8 @@ def summary(found: list[Result]) -> list[str]:
     small = [result for result in whole if share(result) <= SMALL]
     compared = [result for result in found if result.best_by_hand is not None and result.ours.sqnr_db is not None]
     unbeaten = [result for result in compared if not result.beaten]
-    slower = [result for result in found if (result.ours.latency_share or 0) > 1]
+    timed = [result for result in found if result.ours.latency_share is not None]
+    slower = [result for result in timed if (result.ours.latency_share or 0) > 1]
     rescued = [result for result in found if result.status == "PASS" and result.tries]
     hand = [made for result in found for made in result.by_hand.values()]
     below = [made for made in hand if made.sqnr_db is not None and made.sqnr_db < MIN_SQNR_DB[PRECISION]]
@@ -50,7 +51,7 @@ def summary(found: list[Result]) -> list[str]:
         f"| no worse in SQNR than the best of the others' defaults | {of(unbeaten, compared)} |",
         f"| files by others' defaults below {MIN_SQNR_DB[PRECISION]:g} dB; that cannot be made or run | "
         f"{len(below)} of {len(hand)}; {sum(bool(made.error) for made in hand)} |",
-        f"| ours slower than the float file on this machine | {of(slower, found)} |",
+        f"| ours slower than the float file on this machine | {of(slower, timed)} |",
     ]
     stale = sum(result.tool != tool_of() for result in found)
     if stale:
