@@ -75,7 +75,7 @@ def judge(
         if len(usable) < tolerance.FEWEST_CASES:
             few = f"only {len(usable)} case(s) have the sizes the artifact is fixed to{_remedy(binding)}"
             return Verdict.of([*findings, Finding("cases", Status.NOT_RUN, few)])
-        findings += _influence(native, actual, cases, binding, usable)
+        findings += _influence(native, actual, cases, binding, usable, simulated)
         outputs = [
             _output(
                 _Sides(expected, found, native, actual, wide if oracle else None, simulated),
@@ -170,9 +170,17 @@ def _shapes(native: Stored, actual: Stored, binding: Binding, usable: tuple[str,
 
 
 def _influence(
-    native: Stored, actual: Stored, cases: CaseSet, binding: Binding, usable: tuple[str, ...]
+    native: Stored,
+    actual: Stored,
+    cases: CaseSet,
+    binding: Binding,
+    usable: tuple[str, ...],
+    ideal: Stored | None = None,
 ) -> Iterator[Finding]:
-    """An input that changes the source's answer must change the artifact's."""
+    """An input that changes the source's answer must change the artifact's, unless the precision itself loses it.
+
+    Where the ideal does not follow either, no conversion is at fault, and quality is what the gate judges next.
+    """
     first = cases.names[0]
     for name, probe in cases.probes:
         if probe not in usable:
@@ -181,6 +189,13 @@ def _influence(
         followed = [e for e, a in binding.outputs if not _same(actual[f"{first}/{a}"], actual[f"{probe}/{a}"])]
         if not moved:
             yield Finding("influence", Status.PASS, f"input {name} changes no output of the source", name)
+        elif (
+            not followed
+            and ideal is not None
+            and all(_same(ideal[f"{first}/{a}"], ideal[f"{probe}/{a}"]) for _, a in binding.outputs)
+        ):
+            lost = f"input {name} changes nothing of the artifact, nor of its ideal: the precision loses it"
+            yield Finding("influence", Status.PASS, lost, name)
         elif not followed:
             yield Finding(
                 "influence",

@@ -686,6 +686,23 @@ def test_a_reduced_precision_needs_no_float64_for_its_ratio(judge):
     assert verdict.outputs[0].basis == "the source itself"
 
 
+def test_an_input_that_the_precision_itself_loses_is_no_conversion_fault(judge):
+    source = probed(SOURCE, {"logits": SOURCE["case-0"]["logits"] + np.float32(1e-4)})
+    oracle = probed(ORACLE, {"logits": ORACLE["case-0"]["logits"] + 1e-4})
+    answers, ideal = coarse(SOURCE, seed=1), coarse(SOURCE, seed=2)
+    ignoring, as_ideal = probed(answers, answers["case-0"]), probed(ideal, ideal["case-0"])
+    probes = {"right": "probe-right"}
+
+    verdict = judge(source, ignoring, oracle, probes=probes, precision="int8", ideal=as_ideal)
+    assert verdict.status is Status.PASS, verdict.reason
+    assert "nor of its ideal" in findings(verdict, "influence")[0].message
+
+    follows = probed(ideal, {"logits": ideal["case-0"]["logits"] + np.float32(1e-4)})
+    verdict = judge(source, ignoring, oracle, probes=probes, precision="int8", ideal=follows)
+    assert verdict.status is Status.FAIL
+    assert "nothing of the artifact" in verdict.reason
+
+
 def test_an_ideal_that_does_not_run_decides_nothing(judge):
     verdict = judge(
         SOURCE, coarse(SOURCE), ORACLE, precision="int8", ideal=coarse(SOURCE), ideal_failures={"case-3": "no kernel"}
