@@ -387,6 +387,7 @@ EXTRAS = {
     "transformers": "huggingface",
     "litert_torch": "tflite",
     "ai_edge_litert": "tflite",
+    "ai_edge_quantizer": "tflite",
     "flatbuffers": "tflite",
     "onnx": "onnx",
     "onnxruntime": "onnx",

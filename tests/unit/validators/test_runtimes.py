@@ -10,6 +10,7 @@ from convert.formats import FORMATS
 from convert.sources import SOURCES
 from convert.spec import SourceFile
 from convert.worker import Environment
+from validators.ideals import IDEALS
 from validators.runtimes import RUNTIMES, Execution, Feed, Runtime, Subject, execute, reference_for, runtime_for
 
 # The registry
@@ -32,7 +33,8 @@ def test_every_engine_runs_something_and_no_two_claim_the_same():
     families = [name for runtime in RUNTIMES for name in runtime.families]
     formats = [name for runtime in RUNTIMES for name in runtime.formats]
 
-    assert all(runtime.families or runtime.formats for runtime in RUNTIMES)
+    ideals = {ideal.runtime for ideal in IDEALS}
+    assert all(runtime.families or runtime.formats or runtime.name in ideals for runtime in RUNTIMES)
     assert len(families) == len(set(families))
     assert len(formats) == len(set(formats))
 
