@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 CASES = 4
 
-#: Signal to noise an fp32 artifact must reach. Right ones measure 90 dB and more; an epsilon bug, 30 to 60.
-ENOUGH_DB = 80.0
+#: Signal about its mean over noise that an fp32 artifact must reach. Right ones measure 90 dB and more; a MobileNetV3
+#: of random weights, whose outputs hardly vary about their mean, 69 by every road; an epsilon bug, 30 to 60.
+ENOUGH_DB = 65.0
 
 #: Share of integer outputs (labels, indices) that must be equal; two scores may lie closer than rounding.
 ENOUGH_EQUAL = 0.99
