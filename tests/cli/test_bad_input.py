@@ -288,7 +288,10 @@ def test_a_keras_model_that_holds_code_is_refused_without_trust(command, refused
 
 
 WORDS = {
-    "an option that is none": (["digits.pt", "--tooo", "onnx"], "no such option '--tooo'. Did you mean '--to'?"),
+    "an option that is none": (
+        ["digits.pt", "--memory-limt", "8"],
+        "no such option '--memory-limt'. Did you mean '--memory-limit'?",
+    ),
     "an option without its value": (["digits.pt", "--to"], "option '--to' requires an argument"),
     "a word too many": (["digits.pt", "onnx", "--to", "onnx"], "got unexpected extra argument (onnx)"),
     "a number that is none": (["digits.pt", "--to", "onnx", "--seed", "x"], "'x' is not a valid integer"),
