@@ -36,7 +36,7 @@ from validators.quality import check_gate
 from validators.report import Report, TargetReport, assemble
 from validators.reports import RENDERINGS
 from validators.runtimes import runtime_for
-from validators.structure import BY_NAME, MATCHES
+from validators.structure import BY_NAME, MATCHES, Inspection, inspect
 from validators.verdict import Status
 
 Say = Callable[[str], None]
@@ -123,6 +123,13 @@ def validate(
         say(f"loading {source.path}: {source.detail}")
         workers.warm(runtime.environment)
         facts, load_stage = load_source(workers, source, options)
+        if base:
+            job = Inspection(form.name, str(base), facts.signature)
+            found_in_base = workers.run("inspect-base", inspect, job, runtime.environment).value
+            if found_in_base.precision != FP32:
+                raise UsageError(
+                    f"--base {base} is {found_in_base.precision} itself", fix="give the float artifact, or leave it out"
+                )
         say("running the reference")
         baseline = run_source(workers, source, options, facts.signature, seed=seed, user=user, gate=gate)
         say(f"running {path} with {runtime.title}")

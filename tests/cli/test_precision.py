@@ -97,3 +97,14 @@ def test_calibration_on_generated_data_is_marked_as_not_for_release(command, sam
         "0",
     )
     assert "NOT FOR RELEASE" in ran.stdout, ran.stderr
+
+
+def test_a_base_that_is_quantized_itself_is_refused(command, refused, samples, data):
+    words = (samples / "digits.pt", "--to", "tflite", "--precision", "fp16", "--out", "o", "--quiet")
+    assert command(*words).returncode == 0
+    made = data / "o" / "digits.fp16.tflite"
+    refused(
+        command(made, "--reference", samples / "digits.pt", "--base", made, "--quiet", module="validators"),
+        2,
+        "is fp16 itself",
+    )
