@@ -10,7 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,6 +19,10 @@ from convert.formats import Draft
 from convert.routes import Work
 from convert.sources._tensorflow import input_names, output_names
 from convert.spec import BATCH, Signature
+from convert.torch_rewrites import rescued
+
+if TYPE_CHECKING:
+    import torch
 
 VERSION = "1"  # of the folder that TensorFlow Serving loads
 LOWERED, GRAPH, WEIGHTS = "lowered.json", "graph.mlir", "weights.npz"
@@ -54,22 +58,21 @@ def to_saved_model(work: Work) -> Draft:
     if signature.free and any(spec.shape[:1] != (BATCH,) or BATCH in spec.shape[1:] for spec in specs):
         raise RouteError("the batch does not lead every input and output, so its cases cannot be computed one by one")
     with tempfile.TemporaryDirectory() as folder:
-        lower(work, Path(folder))
+        rewritten = lower(work, Path(folder))
         words = [sys.executable, "-m", __name__, folder, str(work.out / VERSION)]
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         last = "\n".join([line for line in done.stderr.splitlines() if line.strip()][-ERROR_LINES:])
         raise RouteError(f"TensorFlow could not write the lowered graph: {last}")
     notes = ("the batch is computed case by case",) if signature.free else ()
-    return Draft(str(work.out), signature, input_names(signature), output_names(signature), notes)
+    return Draft(str(work.out), signature, input_names(signature), output_names(signature), notes, rewritten)
 
 
-def lower(work: Work, folder: Path) -> None:
-    """Write the module's StableHLO, its weights and what they mean into `folder`."""
+def lower(work: Work, folder: Path) -> tuple[str, ...]:
+    """Write the module's StableHLO, its weights and what they mean into `folder`; says what had to be rewritten."""
     import numpy as np
     import torch
     from litert_converter.mlir import passmanager  # type: ignore[import-untyped]
-    from litert_torch.backend import export
 
     from convert.sources._measure import example
     from convert.sources._torch import graph_of_torchscript, positional
@@ -79,9 +82,7 @@ def lower(work: Work, folder: Path) -> None:
     if isinstance(module, torch.jit.ScriptModule):
         module = graph_of_torchscript(module, signature.inputs)
     tensors = tuple(torch.from_numpy(example(spec, {BATCH: 1})) for spec in signature.inputs)
-    with torch.no_grad():
-        program = torch.export.export(positional(module, signature), tensors, strict=False)
-        lowered = export.exported_program_to_mlir(program.run_decompositions(), inline_constants=False)
+    lowered, rewritten = _lowered(positional(module, signature), tensors)
     with lowered.ctx:
         passes = passmanager.PassManager.parse("builtin.module(inline, cse, canonicalize, cse)")
         passes.run(lowered.module.operation)
@@ -99,6 +100,27 @@ def lower(work: Work, folder: Path) -> None:
         by_row=bool(signature.free),
     )
     (folder / LOWERED).write_bytes(msgspec.json.encode(facts))
+    return rewritten
+
+
+def _lowered(module: torch.nn.Module, tensors: tuple[torch.Tensor, ...]) -> tuple[Any, tuple[str, ...]]:
+    """Lower a module, rewritten where litert-torch would get it wrong, or where it fails; says what was rewritten."""
+    import torch
+    from litert_torch.backend import export
+
+    def lowered(asked: torch.nn.Module) -> Any:
+        with torch.no_grad():
+            program = torch.export.export(asked, tensors, strict=False)
+            return export.exported_program_to_mlir(program.run_decompositions(), inline_constants=False)
+
+    safe, said = rescued(module, tensors, only_wrong=True)
+    try:
+        return lowered(safe), said
+    except Exception:
+        rewritten, said = rescued(module, tensors)
+        if not said:
+            raise
+        return lowered(rewritten), said
 
 
 def write(folder: Path, out: Path) -> None:

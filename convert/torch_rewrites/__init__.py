@@ -18,12 +18,18 @@ if TYPE_CHECKING:
 __all__ = ["TORCH_REWRITES", "TorchRewrite", "rescued"]
 
 
+def never(_: torch.fx.Node) -> bool:
+    """Say of every call that litert-torch fails on it rather than get it wrong."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class TorchRewrite:
     """One rewrite.
 
     `needed` says of a call in an exported graph, whose arguments' values are in their `meta`, whether it is one that
-    must be rewritten. `apply` then runs in its place, on the call and the values of its arguments.
+    must be rewritten for a TFLite file. `apply` then runs in its place, on the call and the values of its arguments.
+    `wrong` says of which calls litert-torch makes something else without a word.
     """
 
     name: str
@@ -31,14 +37,18 @@ class TorchRewrite:
     said: str  # the sentence for the report
     needed: Callable[[torch.fx.Node], bool]
     apply: Callable[[torch.fx.Node, Sequence[Any], dict[str, Any]], Any]
+    wrong: Callable[[torch.fx.Node], bool] = never
 
 
 TORCH_REWRITES: Registry[TorchRewrite] = Registry("torch rewrite", "convert.torch_rewrites")
 
 
-def rescued(module: torch.nn.Module, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.nn.Module, tuple[str, ...]]:
+def rescued(
+    module: torch.nn.Module, tensors: tuple[torch.Tensor, ...], *, only_wrong: bool = False
+) -> tuple[torch.nn.Module, tuple[str, ...]]:
     """Rewrite what needs it in a module that takes `tensors`; gives it unchanged where nothing does, and what was done.
 
+    With `only_wrong`, only the calls that a converter would get wrong without a word.
     A module that PyTorch cannot export is given back unchanged: whoever converts it meets the same error.
     """
     import torch
@@ -54,7 +64,7 @@ def rescued(module: torch.nn.Module, tensors: tuple[torch.Tensor, ...]) -> tuple
         for node in graph.graph.nodes
         if node.op == "call_function"
         for rewrite in TORCH_REWRITES
-        if rewrite.needed(node)
+        if (rewrite.wrong(node) if only_wrong else rewrite.needed(node))
     }
     if not chosen:
         return module, ()

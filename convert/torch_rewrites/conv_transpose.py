@@ -37,6 +37,11 @@ def needed(node: torch.fx.Node) -> bool:
     return not unpadded and not in_proportion
 
 
+def wrong(node: torch.fx.Node) -> bool:
+    """Whether it has output padding: litert-torch 0.10 appends zeros where PyTorch computes (no issue tells yet)."""
+    return str(node.target) in TARGETS and any(settings(node, node.args)[2])
+
+
 def apply(node: torch.fx.Node, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG001
     """Compute all of the output that any input reaches, and cut off the padding."""
     import torch
@@ -72,8 +77,9 @@ TORCH_REWRITES.register(
     TorchRewrite(
         name="conv_transpose",
         title="transposed convolutions without padding",
-        said="transposed convolutions were computed without padding and cut (TFLite's operator has no such padding)",
+        said="transposed convolutions were computed without padding and cut (litert-torch has not all paddings)",
         needed=needed,
         apply=apply,
+        wrong=wrong,
     )
 )

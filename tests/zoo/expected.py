@@ -26,9 +26,6 @@ FAILURES = {
     ("keras/hand_gru_free_length", "torchscript"): Failure(
         "times what its source does", "a trace unrolls the recurrence at the example's length"
     ),
-    ("torch/hand_recommender", "savedmodel"): Failure(
-        "_embedding_bag_forward_only", "litert-torch has no embedding bag, and none is rewritten for StableHLO"
-    ),
     ("torch/hand_branching", "tflite"): LOOP,
     ("torch/hand_branching", "savedmodel"): LOOP,
     ("torch/hand_segmenter", "savedmodel"): FREE_LENGTH,
