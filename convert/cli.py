@@ -112,6 +112,7 @@ def main(
     signature: str,
     fixed: tuple[str, ...],
     trust: bool,
+    golden: str,
     seed: int,
     threads: str,
     timeout: float,
@@ -185,6 +186,7 @@ def main(
                 io=io,
                 recipe=recipe,
                 search_seconds=search_seconds,
+                golden=golden,
                 gate=QualityGate(labels, metric, min_agreement, max_accuracy_drop, min_sqnr_db),
                 say=say,
             )
@@ -197,7 +199,8 @@ def main(
 def refuse_with_inspect() -> None:
     """Raise UsageError for options that say how to convert beside --inspect, which would ignore them."""
     context = click.get_current_context()
-    for name in ("targets", "out", "seed", "threads", "race", "via", "only_plan", "layout", "precisions", "recipe"):
+    converting = ("targets", "out", "seed", "threads", "race", "via", "only_plan", "layout", "precisions", "recipe")
+    for name in (*converting, "golden"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = {"targets": "to", "only_plan": "plan", "precisions": "precision"}.get(name, name)
             raise UsageError(f"--inspect converts nothing, so --{option} has no meaning", fix="leave one of them out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,10 +19,11 @@ from convert.recipe import Calibration, write_recipe
 from convert.sources import SOURCES, identify, require_meaning
 from convert.spec import FP32, KEEP, Request
 from convert.worker import Workers, limits_of
+from validators import golden
 from validators.beside import set_beside
 from validators.inputs import USER_FILE, read_user_file, specs_of
-from validators.prove import load_source, timing_environment
-from validators.report import Report, TargetReport, assemble
+from validators.prove import Baseline, Proof, load_source, timing_environment
+from validators.report import Report, TargetReport, assemble, label_of
 from validators.reports import RENDERINGS
 from validators.runtimes import Drag, drags, runtime_for
 from validators.verdict import Status
@@ -62,13 +64,15 @@ def run(request: Request, say: Say) -> Report:
         warmed = () if request.race else request.threads[:1]
         workers.retire_all(keep=[timing_environment(runtime_for(target), n) for target in targets for n in warmed])
         finished = [report for base, reduced in made for report in timed(bench, base, reduced)]
+        proofs = {item.report.label: item.proof for base, reduced in made for item in (base, *reduced)}
+        placed = [keep_golden(request, baseline, proofs[item.label], place(request, item)) for item in finished]
         report = assemble(
             command=request.command,
             started=started,
             source=source,
             model=facts,
             reference=dataclasses.replace(baseline.report, stages=(load_stage, *baseline.report.stages)),
-            targets=tuple(place(request, target) for target in finished),
+            targets=tuple(placed),
             path=str(request.folder / "report.json"),
             calibration=calibration,
         )
@@ -89,6 +93,8 @@ def check_request(request: Request, wish: Wish, targets: tuple[str, ...]) -> Non
             f"--layout {request.layout} has no meaning for {', '.join(targets)}, which keep the source's layout",
             fix=f"leave it out; it is for {able}",
         )
+    for target, precision in itertools.product(targets if request.golden else (), request.precisions):
+        golden.check_place(golden_place(request, label_of(target, precision)))
     if request.race and not request.threads:
         raise UsageError("--race needs latencies, and no number of threads to time at is given", fix="add --threads 1")
 
@@ -166,3 +172,16 @@ def place(request: Request, target: TargetReport) -> TargetReport:
     recipe_path = path.with_name(f"{path.name}.recipe.json")
     write_recipe(recipe_path, recipe)
     return dataclasses.replace(placed, recipe_path=str(recipe_path))
+
+
+def golden_place(request: Request, label: str) -> Path:
+    """Name the folder that a target's golden vectors go to."""
+    return Path(request.golden) / label
+
+
+def keep_golden(request: Request, baseline: Baseline, proof: Proof | None, target: TargetReport) -> TargetReport:
+    """Write the golden vectors of a proven artifact where they are asked for."""
+    if not request.golden or target.status is not Status.PASS or target.artifact is None or proof is None:
+        return target
+    index = golden.write(golden_place(request, target.label), baseline, target.artifact, proof)
+    return dataclasses.replace(target, golden=str(index))

@@ -300,6 +300,7 @@ class Request:
     recipe: str = ""  # a recipe file to repeat
     gate: QualityGate = field(default_factory=QualityGate)
     search_seconds: float = 600.0  # that the search for a mixed precision may take, per artifact
+    golden: str = ""  # folder for golden vectors of what is proven
     command: str = ""
 
     @cached_property

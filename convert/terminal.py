@@ -8,9 +8,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -34,6 +34,33 @@ class Command(click.Command):
             message = error.format_message().rstrip(".")
             print(f"error: {message[:1].lower()}{message[1:]}\nfix: see {ctx.command_path} --help", file=sys.stderr)
             ctx.exit(UsageError.exit_code)
+
+
+class Front(Command):
+    """A command that hands over to one of `others` where its first word is that one's name."""
+
+    def __init__(self, *words: Any, others: Callable[[], Mapping[str, click.Command]], **settings: Any) -> None:
+        super().__init__(*words, **settings)
+        self._others = others
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the words of the command line as this command's, or as those of the command that the first one names."""
+        for name, command in self._others().items():
+            if args[:1] == [name]:
+                return command.make_context(f"{info_name} {name}", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command whose words were read."""
+        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the other commands before the closing words."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(80)) for name, command in self._others().items()])
+        super().format_epilog(ctx, formatter)
 
 
 class Talk:
@@ -296,6 +323,12 @@ def allowed(*, flex: bool, custom: bool) -> tuple[str, ...]:
 def run_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say how to run and how to answer."""
     options = (
+        click.option(
+            "--golden",
+            default="",
+            metavar="DIR",
+            help="Write inputs and expected answers there, for `python -m validators replay` to judge a device by.",
+        ),
         click.option("--seed", default=0, show_default=True, metavar="N", help="Seed of the generated inputs."),
         click.option("--threads", default="1", show_default=True, metavar="N[,N]", help="Threads to time at."),
         click.option("--timeout", default=1800.0, show_default=True, metavar="SECONDS", help="Limit of each stage."),

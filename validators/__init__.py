@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["validate"]
+__all__ = ["replay", "validate"]
 __edgeproof__ = True  # another package of this name is on the index; see convert.terminal.require_own_validators
 
 if TYPE_CHECKING:
     from validators.api import validate
+    from validators.golden import replay
 
 
 def __getattr__(name: str) -> Any:
@@ -22,4 +23,8 @@ def __getattr__(name: str) -> Any:
         from validators.api import validate
 
         return validate
+    if name == "replay":
+        from validators.golden import replay
+
+        return replay
     raise AttributeError(f"module 'validators' has no attribute {name!r}")

@@ -30,6 +30,8 @@ from convert.spec import (
     specs_from,
 )
 from convert.worker import Workers, limits_of
+from validators.golden import check_place
+from validators.golden import write as write_golden
 from validators.inputs import read_user_file, specs_of
 from validators.prove import load_source, prove, run_source, time_proven
 from validators.quality import check_gate
@@ -62,6 +64,7 @@ def validate(
     allow: Iterable[str] = (),
     base: str | os.PathLike[str] = "",
     gate: QualityGate | None = None,
+    golden: str | os.PathLike[str] = "",
     say: Say = lambda _: None,
 ) -> Report:
     """Judge an artifact against the model it was made from, by the rules `convert` judges its own by.
@@ -75,6 +78,7 @@ def validate(
         base: path of the float artifact that a quantized one was made of; without it the artifact is held against
             itself in float arithmetic, which shows no fault of its weights and scales.
         gate: how good a quantized artifact has to be; see `convert.convert`.
+        golden: folder for golden vectors of the artifact where it passes; see `validators.golden`.
         layout: of the artifact's image inputs, where it is not the reference's and the file does not say so.
         threads, seed, timeout_seconds, memory_bytes, signature, fix, allow, say: as in `convert.convert`.
 
@@ -105,6 +109,8 @@ def validate(
     specs = (input,) if isinstance(input, str) else tuple(input)
     gate = gate or QualityGate()
     check_gate(gate, inputs=bool(inputs))
+    if golden:
+        check_place(Path(golden))
     user = read_user_file(Path(inputs)) if inputs else None
     options = LoadOptions(
         architecture, specs_from(specs), specs_of(user) if user else (), trust, signature, sizes_from(fix)
@@ -151,6 +157,9 @@ def validate(
         target = TargetReport(form.name, made.precision, attempt.status, attempt.reason, made, (attempt,), 0)
         if attempt.status is Status.PASS:
             target = time_proven(workers, baseline, target, proof, threads, say)
+            if golden:
+                index = write_golden(Path(golden), baseline, made, proof)
+                target = dataclasses.replace(target, golden=str(index))
         else:
             target = dataclasses.replace(target, latency_reason="not proven")
         report = assemble(
@@ -173,6 +182,7 @@ def validate(
                     *((f"allow-{kind}", True) for kind in allow),
                     ("base", str(base)),
                     *gate_words(gate),
+                    ("golden", str(golden)),
                 ],
             ),
             started=started,

@@ -8,7 +8,7 @@ import click
 
 from convert.spec import QualityGate
 from convert.terminal import (
-    Command,
+    Front,
     Talk,
     allowed,
     artifact_options,
@@ -20,6 +20,7 @@ from convert.terminal import (
     run_options,
     threads_of,
 )
+from validators.commands import SETTINGS, others
 
 EPILOG = """\b
 Exit codes: 0 every check passed; 1 a check failed or could not run; 2 usage or input; 3 the reference cannot be
@@ -31,9 +32,7 @@ Examples:
   python -m validators app.int8.tflite --reference model.pt --base app.tflite --inputs test.npz --labels answers.npy"""
 
 
-@click.command(
-    cls=Command, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
-)
+@click.command(cls=Front, others=others, epilog=EPILOG, context_settings=SETTINGS)
 @click.argument("artifact")
 @click.option("--reference", required=True, metavar="MODEL", help="The model file the artifact was made from.")
 @click.option(
@@ -73,6 +72,7 @@ def main(
     signature: str,
     fixed: tuple[str, ...],
     trust: bool,
+    golden: str,
     seed: int,
     threads: str,
     timeout: float,
@@ -108,6 +108,7 @@ def main(
                 layout=layout,
                 allow=allowed(flex=allow_flex, custom=allow_custom),
                 base=base,
+                golden=golden,
                 gate=QualityGate(labels, metric, min_agreement, max_accuracy_drop, min_sqnr_db),
                 say=say,
             )

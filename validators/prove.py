@@ -57,6 +57,7 @@ class Proof:
     stages: tuple[StageRun, ...]
     undecidable: bool = False
     quality: Quality | None = None  # of a reduced precision
+    ideal: Outputs | None = None  # that a reduced precision was judged by
 
     def attempt(self, plan: str, title: str, artifact: Artifact) -> Attempt:
         """Describe the judged artifact as the attempt of one candidate."""
@@ -204,7 +205,7 @@ def prove(
     said = tuple(Finding("ideal", Status.PASS, note) for note in notes)
     judged = dataclasses.replace(judged, findings=(*judged.findings, *said))
     good = assess(workers, baseline.outputs, ran, baseline.cases, binding, precision, gate or QualityGate(), label)
-    return Proof(verdict, judged, binding, facts, able, tuple(stages), quality=good)
+    return Proof(verdict, judged, binding, facts, able, tuple(stages), quality=good, ideal=ideal)
 
 
 def score(

@@ -146,12 +146,18 @@ class TargetReport:
     points: tuple[Point, ...] = ()
     given_up: tuple[GivenUp, ...] = ()
     recipe_path: str = ""
+    golden: str = ""  # the index of its golden vectors
     remarks: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
         """How stages and progress name it."""
-        return self.target if self.precision == FP32 else f"{self.target}-{self.precision}"
+        return label_of(self.target, self.precision)
+
+
+def label_of(target: str, precision: str) -> str:
+    """Name a target at a precision, as stages, progress and golden vectors do."""
+    return target if precision == FP32 else f"{target}-{precision}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,6 +164,8 @@ def _remarks(target: TargetReport) -> list[str]:
         lines += [f"{name}: rescue: {escape(rescue)}" for rescue in target.artifact.rescues]
         needs = target.attempts[target.kept].requires if target.kept is not None else ()
         lines.append(f"{name}: {escape(', '.join((target.artifact.path, *needs)))}")
+    if target.golden:
+        lines.append(f"{name}: golden vectors: {escape(target.golden)}")
     if target.recipe_path:
         lines.append(f"{name}: repeat it without a search with --recipe {escape(target.recipe_path)}")
     return lines

@@ -179,7 +179,9 @@ def execute(job: Execution) -> Outputs:
                 continue
             names = tuple(found)
             # A copy, because engines hand out views of buffers they write to again.
-            outputs |= {f"{label}/{name}": _read(np.array(value), scales.get(name)) for name, value in found.items()}
+            outputs |= {
+                f"{label}/{name}": dequantized(np.array(value), scales.get(name)) for name, value in found.items()
+            }
         median = None if failures or not job.timed_seconds else _median(session, arrays, cases[0], job)
     np.savez(job.outputs, **outputs)  # type: ignore[arg-type]
     return Outputs(job.outputs, tuple(cases), names, tuple(failures), load_seconds, median)
@@ -235,7 +237,7 @@ def quantized(array: np.ndarray, dtype: str, scale: Scale) -> np.ndarray:
     return found
 
 
-def _read(array: np.ndarray, scale: Scale | None) -> np.ndarray:
+def dequantized(array: np.ndarray, scale: Scale | None) -> np.ndarray:
     """Give the numbers that an output's integers stand for."""
     import numpy as np
 
