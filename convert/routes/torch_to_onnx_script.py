@@ -27,6 +27,8 @@ def convert(work: Work) -> Draft:
     """Export the compiled module, which keeps its loops and branches, or where that fails a record of one run."""
     import torch
 
+    # A record would otherwise hold attention's fused kernels, which ONNX has no names for.
+    torch.backends.mha.set_fastpath_enabled(value=False)
     signature = work.signature
     sizes = trial_sizes(signature)
     tensors = tuple(torch.from_numpy(example(spec, sizes)) for spec in signature.inputs)

@@ -16,6 +16,7 @@ import msgspec
 
 from convert.errors import LoadError, MissingInputs, UsageError
 from convert.layout import inverse
+from convert.sources._attention import masks_as_given
 from convert.sources._measure import agreed, example, measure, trial_sizes
 from convert.sources._probe import WHOLE, Probe
 from convert.spec import (
@@ -315,7 +316,7 @@ def positional(
     """Wrap a module so that it takes the signature's inputs by position and returns a flat tuple of its outputs.
 
     The wrapper's forward shows the inputs' names as its arguments, which tracers and exporters carry into the file.
-    Inputs named in `permutations` come with their axes in that order.
+    Inputs named in `permutations` come with their axes in that order. Attention masks are not looked at.
     """
     import torch
 
@@ -330,7 +331,8 @@ def positional(
         def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
             named = dict(zip(names, tensors, strict=True))
             named |= {name: named[name].permute(axes) for name, axes in back.items()}
-            return tuple(tensor for _, tensor in flatten(call(self.model, named)))
+            with masks_as_given():
+                return tuple(tensor for _, tensor in flatten(call(self.model, named)))
 
     shown_as(Positional, names)
     return Positional().eval()
