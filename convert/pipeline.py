@@ -14,10 +14,11 @@ from convert.building import Chosen, Run, Say, build, choose, finish, parallel
 from convert.errors import EdgeproofError, UsageError
 from convert.formats import FORMATS
 from convert.plan import Wish
-from convert.quantize import Bench, artifact_name, check_precisions, check_source, prepare, quantize
+from convert.quantize import check_precisions, check_source, prepare, quantize
 from convert.recipe import Calibration, write_recipe
 from convert.sources import SOURCES, identify, require_meaning
 from convert.spec import FP32, KEEP, Request
+from convert.trials import Bench, artifact_name
 from convert.worker import Workers, limits_of
 from validators import golden
 from validators.beside import set_beside

@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import math
-import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from convert import calibration
 from convert.building import Chosen, Run, Tried, chosen_of
-from convert.errors import EdgeproofError, RouteError, RunStopped, UsageError
+from convert.errors import UsageError
 from convert.formats import FORMATS
-from convert.precision import QUANTIZERS, Listing, Quantizer, Reduction, candidates, list_layers, perform
-from convert.precision._equalise import equalised_path
+from convert.precision import QUANTIZERS, Listing, Quantizer, candidates, list_layers
 from convert.recipe import Calibration, Recipe, read_recipe
-from convert.search import Abilities, Score, search
-from convert.spec import CALIBRATED, FLOAT_IO, FP32, Artifact, Request
-from convert.worker import repeat_command
-from validators.prove import Baseline, Proof, prove, score
-from validators.quality import Quality, check_gate
-from validators.report import Attempt, GivenUp, Point, Stage, StageRun
+from convert.refine import other_defaults
+from convert.search import Abilities, search
+from convert.spec import CALIBRATED, FLOAT_IO, FP32, Request
+from convert.trials import Bench, preferred, score_recipe, sqnr_of, try_recipe
+from validators.quality import check_gate
+from validators.report import Attempt, GivenUp, Point, Stage
 from validators.runtimes import runtime_for
 from validators.structure import Inspection, inspect
 from validators.verdict import Status
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What quantizing needs of a run: its source's answers and the data that ranges come from."""
-
-    run: Run
-    baseline: Baseline
-    calibration: Calibration | None
-    _count: Iterator[int] = field(default_factory=itertools.count)
-
-    def label(self, base: Artifact, recipe: Recipe) -> str:
-        """Name the stages of one trial; every trial has its own."""
-        return f"{base.format}-{recipe.precision}-{recipe.quantizer}-{next(self._count)}"
 
 
 def check_precisions(request: Request, kind: str, targets: tuple[str, ...]) -> None:
@@ -152,6 +132,7 @@ def _at(bench: Bench, base: Chosen, precision: str) -> Chosen:
         first = outcome.attempt.reason.splitlines()[0]
         bench.run.say(f"{target}: {precision} with {quantizer.name}: {outcome.attempt.status.value}, {first}")
         tried.append(outcome)
+    tried += other_defaults(bench, attempt, tried)
     chosen = chosen_of(target, precision, tried, preferred(tried))
     return chosen if chosen.report.status is Status.PASS else rescue(bench, attempt, chosen, tried)
 
@@ -189,7 +170,7 @@ def rescue(bench: Bench, base: Attempt, chosen: Chosen, tried: list[Tried]) -> C
             quantizer.keeps,
         ),
         recipe,
-        lambda one: _score(bench, base, quantizer, one, proof),
+        lambda one: score_recipe(bench, base, quantizer, one, proof),
         budget_seconds=request.search_seconds,
         clock=time.monotonic,
         progress=progress,
@@ -221,31 +202,6 @@ def rescue(bench: Bench, base: Attempt, chosen: Chosen, tried: list[Tried]) -> C
     return dataclasses.replace(chosen, report=report)
 
 
-def _score(bench: Bench, base: Attempt, quantizer: Quantizer, recipe: Recipe, like: Proof) -> Score:
-    """Make and judge one of the artifacts that a search tries; it is not kept.
-
-    Raises RouteError where the recipe cannot be carried out, or what it makes does not run.
-    """
-    run = bench.run
-    if base.artifact is None:
-        raise ValueError("only what was made is quantized")
-    label = bench.label(base.artifact, recipe)
-    run.workers.require_open()
-    artifact = None
-    try:
-        artifact = _reduce(bench, base.artifact, quantizer, recipe, label, [])
-        quality, median = score(run.workers, bench.baseline, artifact, like, label, run.request.gate)
-    except RunStopped:
-        raise
-    except EdgeproofError as error:
-        raise RouteError(error.message) from error
-    finally:
-        if artifact is not None:
-            shutil.rmtree(Path(artifact.path).parent)  # a search makes as many files as the model has layers
-    passed = quality.status is Status.PASS
-    return Score(passed, signal_db(quality), quality.agreement, artifact.file_bytes, median, quality.reason)
-
-
 def _recipes(bench: Bench, base: Chosen, precision: str) -> list[tuple[Quantizer, Recipe]]:
     """List how to quantize: as the recipe file says, else every quantizer with its defaults."""
     request, target = bench.run.request, base.report.target
@@ -263,104 +219,11 @@ def _recipes(bench: Bench, base: Chosen, precision: str) -> list[tuple[Quantizer
     ]
 
 
-def try_recipe(bench: Bench, base: Attempt, quantizer: Quantizer, recipe: Recipe) -> Tried:
-    """Quantize by a recipe and prove the result; whatever fails becomes the attempt's reason."""
-    if base.artifact is None:
-        raise ValueError("only what was made is quantized")
-    label = bench.label(base.artifact, recipe)
-    name, title = f"{base.plan}+{quantizer.name}", f"{base.title}, then {quantizer.title}"
-    stages = list(base.stages)
-    try:
-        _require_same(bench, base, recipe)
-        artifact = _reduce(bench, base.artifact, quantizer, recipe, label, stages)
-    except EdgeproofError as error:
-        reason = Attempt(name, title, Stage.CONVERT, error.message, error.fix, stages=tuple(stages), recipe=recipe)
-        return Tried(reason, None)
-    request = bench.run.request
-    proof = prove(
-        bench.run.workers,
-        bench.baseline,
-        artifact,
-        label,
-        allow=request.allow,
-        base=str(equalised_path(Path(base.artifact.path)) if recipe.equalised else base.artifact.path),
-        gate=request.gate,
-    )
-    judged = proof.attempt(name, title, artifact)
-    return Tried(dataclasses.replace(judged, stages=(*stages, *judged.stages), recipe=recipe), proof)
-
-
-def _require_same(bench: Bench, base: Attempt, recipe: Recipe) -> None:
-    """Raise UsageError where a recipe was made for another float artifact or other data: it would not repeat."""
-    if recipe.base and recipe.base != base.plan:
-        raise UsageError(
-            f"the recipe is for the artifact that {recipe.base} makes, and {base.plan}'s was kept",
-            fix=f"add --via {recipe.base}",
-        )
-    here = bench.calibration.sha256 if bench.calibration else ""
-    if recipe.calibration_sha256 and recipe.calibration_sha256 != here:
-        raise UsageError(
-            "the recipe was made with other calibration data, whose ranges differ",
-            fix="give the same --calibration, --preprocess, --inputs and --seed, or search anew without --recipe",
-        )
-
-
-def _reduce(
-    bench: Bench, base: Artifact, quantizer: Quantizer, recipe: Recipe, label: str, stages: list[StageRun]
-) -> Artifact:
-    """Run a quantizer in its worker."""
-    run = bench.run
-    stage = f"quantize-{label}"
-    home = run.workers.folder / stage
-    if home.exists():
-        shutil.rmtree(home)
-    task = Reduction(
-        recipe=recipe,
-        module=quantizer.quantize.__module__,
-        base=base,
-        source=run.source,
-        options=run.options,
-        out=str(home / artifact_name(run.request, base.format, recipe.precision)),
-        calibration=bench.calibration,
-        layout=run.request.layout if FORMATS[base.format].layouts else "keep",
-    )
-    try:
-        done = run.workers.run(stage, perform, task, quantizer.environment)
-    except EdgeproofError as error:
-        error.fix = error.fix or f"repeat it with: {repeat_command(run.workers.folder / f'{stage}.json')}"
-        raise
-    stages.append(StageRun(stage, done.seconds, done.command))
-    return done.value
-
-
-def artifact_name(request: Request, form: str, precision: str) -> str:
-    """Give the file's name of an artifact: the model's, with the precision where it is reduced."""
-    middle = "" if precision == FP32 else f".{precision}"
-    return f"{request.name}{middle}{FORMATS[form].suffix}"
-
-
-def preferred(tried: list[Tried]) -> int | None:
-    """Choose the artifact that loses least among those that passed; None where none did."""
-    passed = [index for index, item in enumerate(tried) if item.passed]
-    return max(passed, key=lambda index: (_sqnr(tried[index]), -index), default=None)
-
-
 def most_hopeful(lossy: list[Tried]) -> Tried:
     """Choose what a search begins with: a quantizer that can leave layers out, then the one that lost least."""
 
     def hope(item: Tried) -> tuple[bool, float]:
         recipe = item.attempt.recipe
-        return recipe is not None and bool(QUANTIZERS[recipe.quantizer].keeps), _sqnr(item)
+        return recipe is not None and bool(QUANTIZERS[recipe.quantizer].keeps), sqnr_of(item)
 
     return max(lossy, key=hope)
-
-
-def _sqnr(item: Tried) -> float:
-    return signal_db(item.attempt.quality)
-
-
-def signal_db(quality: Quality | None) -> float:
-    """Give the signal to noise that was kept, in dB: without end where nothing was lost, least where it is unknown."""
-    if quality is None or not quality.outputs:
-        return -math.inf
-    return math.inf if quality.sqnr_db is None else quality.sqnr_db

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 #: How the range of an activation is found from what calibration data made of it; the first is tried first.
 MIN_MAX = "min-max"
-RANGES = (MIN_MAX, "percentile", "mse", "entropy")
+AVERAGE = "average"  # of the samples' ends
+RANGES = (MIN_MAX, AVERAGE, "percentile", "mse", "entropy")
 
 
 @dataclass(frozen=True, slots=True)

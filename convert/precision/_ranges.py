@@ -3,7 +3,7 @@
 An `Observer` is fed one array at a time. Of each tensor it keeps the least and the greatest value and a histogram whose
 bins are as wide as 1/128 of what they hold, so that a value a thousand times the rest costs no resolution at the rest,
 as it does where 2048 bins of one width are stretched (TensorRT, ONNX Runtime). A bin is the upper half of a float32's
-bits: nothing is ever redistributed, and the order of the data does not matter.
+bits: nothing is ever redistributed, and the order of the data does not matter but for the average of samples' ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convert.errors import UsageError
-from convert.recipe import MIN_MAX, RANGES, Calibration
+from convert.recipe import AVERAGE, MIN_MAX, RANGES, Calibration
 from convert.spec import Artifact
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ BINS_PER_LEVEL, NEARLY_EMPTY = 8, 1e-4
 #: and that of its equalised one. One takes 64 KB per tensor; finding MSE ranges takes 25 ms per tensor.
 RECENT = 2
 
+#: The share of each sample in the average of samples' ends: ai-edge-quantizer's default, whose results these ranges
+#: give again (its `moving_average_update`, smoothing 0.95).
+STEP = 0.05
+
 Ends = tuple[float, float]
 
 
@@ -60,6 +64,7 @@ class _Tensor:
     counts: np.ndarray | None = None  # int64[2, OCTAVES * BINS]: negative values, positive values
     zeros: int = 0
     odd: int = 0  # values that are no numbers, or infinite
+    usual: Ends = (math.inf, -math.inf)  # the least and the greatest value of a sample, averaged as it goes
 
     def feed(self, array: np.ndarray) -> None:
         import numpy as np
@@ -76,7 +81,10 @@ class _Tensor:
             narrow = narrow[np.isfinite(narrow)]
         if not narrow.size:
             return
-        self.low, self.high = min(self.low, float(narrow.min())), max(self.high, float(narrow.max()))
+        ends = float(narrow.min()), float(narrow.max())
+        before = self.usual if self.low <= self.high else ends
+        self.usual = before[0] + (ends[0] - before[0]) * STEP, before[1] + (ends[1] - before[1]) * STEP
+        self.low, self.high = min(self.low, ends[0]), max(self.high, ends[1])
         self._make_room(int(np.flatnonzero(seen[:, :KEYS].any(axis=0))[-1]))
         first = max(self.first, 1) if self.counts is not None else KEYS
         self.zeros += int(seen[:, :first].sum())
@@ -185,7 +193,7 @@ class Observer:
         arrays: dict[str, np.ndarray] = {}
         for index, (name, tensor) in enumerate(self.tensors.items()):
             arrays[f"{index}.name"] = np.array(name)
-            arrays[f"{index}.ends"] = np.array([tensor.low, tensor.high])
+            arrays[f"{index}.ends"] = np.array([tensor.low, tensor.high, *tensor.usual])
             arrays[f"{index}.numbers"] = np.array([tensor.first, tensor.zeros, tensor.odd])
             if tensor.counts is not None:
                 arrays[f"{index}.counts"] = tensor.counts
@@ -202,10 +210,12 @@ class Observer:
         found = cls()
         with np.load(path) as file:
             for index in range(sum(key.endswith(".name") for key in file.files)):
-                low, high = map(float, file[f"{index}.ends"])
+                low, high, *usual = map(float, file[f"{index}.ends"])
                 first, zeros, odd = map(int, file[f"{index}.numbers"])
                 counts = file[f"{index}.counts"] if f"{index}.counts" in file.files else None
-                found.tensors[str(file[f"{index}.name"])] = _Tensor(low, high, first, counts, zeros, odd)
+                found.tensors[str(file[f"{index}.name"])] = _Tensor(
+                    low, high, first, counts, zeros, odd, (usual[0], usual[1])
+                )
         return found
 
 
@@ -237,6 +247,12 @@ def remembered(base: Artifact, calibration: Calibration, observe: Callable[[Obse
 def _mirrored(ends: Ends) -> Ends:
     most = max(abs(ends[0]), abs(ends[1]))
     return -most, most
+
+
+def _average(tensor: _Tensor, full: Ends, _bits: int, symmetric: bool) -> Ends:  # noqa: FBT001
+    """Hold what a sample's values usually lie between; what is rarely reached is clipped."""
+    usual = max(full[0], min(tensor.usual[0], 0.0)), min(full[1], max(tensor.usual[1], 0.0))
+    return _mirrored(usual) if symmetric else usual
 
 
 def _percentile(tensor: _Tensor, full: Ends, _bits: int, symmetric: bool) -> Ends:  # noqa: FBT001
@@ -409,6 +425,7 @@ def _moved(ends: Ends, full: Ends, factors: tuple[float, float], *, symmetric: b
 
 _METHODS: dict[str, Callable[[_Tensor, Ends, int, bool], Ends]] = {
     MIN_MAX: lambda _tensor, full, _bits, _symmetric: full,
+    AVERAGE: _average,
     "percentile": _percentile,
     "mse": _mse,
     "entropy": _entropy,
