@@ -10,14 +10,14 @@ from convert import calibration
 from convert.building import Chosen, Run, Tried, chosen_of
 from convert.errors import UsageError
 from convert.formats import FORMATS
-from convert.precision import QUANTIZERS, Listing, Quantizer, candidates, list_layers
+from convert.precision import QUANTIZERS, Quantizer, candidates
 from convert.recipe import Calibration, Recipe, read_recipe
-from convert.refine import other_defaults
+from convert.refine import hastened, other_defaults
 from convert.search import Abilities, search
 from convert.spec import CALIBRATED, FLOAT_IO, FP32, Request
-from convert.trials import Bench, preferred, score_recipe, sqnr_of, try_recipe
+from convert.trials import Bench, announced, described, layers_of, preferred, score_recipe, sqnr_of, try_recipe
 from validators.quality import check_gate
-from validators.report import Attempt, GivenUp, Point, Stage
+from validators.report import Attempt, GivenUp, Stage
 from validators.runtimes import runtime_for
 from validators.structure import Inspection, inspect
 from validators.verdict import Status
@@ -134,7 +134,9 @@ def _at(bench: Bench, base: Chosen, precision: str) -> Chosen:
         tried.append(outcome)
     tried += other_defaults(bench, attempt, tried)
     chosen = chosen_of(target, precision, tried, preferred(tried))
-    return chosen if chosen.report.status is Status.PASS else rescue(bench, attempt, chosen, tried)
+    if chosen.report.status is not Status.PASS:
+        chosen = rescue(bench, attempt, chosen, tried)
+    return hastened(bench, base, chosen, tried)
 
 
 def rescue(bench: Bench, base: Attempt, chosen: Chosen, tried: list[Tried]) -> Chosen:
@@ -150,46 +152,22 @@ def rescue(bench: Bench, base: Attempt, chosen: Chosen, tried: list[Tried]) -> C
     quantizer = QUANTIZERS[recipe.quantizer]
     run, label = bench.run, f"{recipe.format}: {recipe.precision}"
     run.say(f"{label}: searching for what passes, {request.search_seconds:g} s at most")
-    said = ""
-
-    def progress(done: int, total: int, words: str) -> None:
-        nonlocal said
-        if words != said:
-            run.say(f"{label}: {words} ({done} of about {total} tries)")
-        said = words
-
-    listing = Listing(quantizer.name, quantizer.quantize.__module__, base.artifact.path)
-    layers = run.workers.run(
-        f"layers-{bench.label(base.artifact, recipe)}", list_layers, listing, quantizer.environment
-    )
+    layers = layers_of(bench, base.artifact, quantizer, recipe)
     found = search(
         Abilities(
             quantizer.ranges if recipe.precision in CALIBRATED else (),
             quantizer.equalises,
-            layers.value.found,
+            layers,
             quantizer.keeps,
         ),
         recipe,
         lambda one: score_recipe(bench, base, quantizer, one, proof),
         budget_seconds=request.search_seconds,
         clock=time.monotonic,
-        progress=progress,
+        progress=announced(bench, label),
     )
     run.workers.require_open()
-    points = tuple(
-        Point(
-            recipe=point.recipe,
-            passed=point.passed,
-            sqnr_db=point.sqnr_db,
-            agreement=point.agreement,
-            file_bytes=point.file_bytes,
-            latency_seconds=point.latency_seconds,
-            kept=point.kept,
-            front=point in found.front,
-            reason=point.reason,
-        )
-        for point in found.points
-    )
+    points = described(found.points, found.front)
     given_up = tuple(GivenUp(item.layer, item.operator, item.precision, item.alone_sqnr_db) for item in found.given_up)
     if found.point.recipe != recipe:
         tried = [*tried, try_recipe(bench, base, quantizer, found.point.recipe)]

@@ -6,22 +6,23 @@ import dataclasses
 import itertools
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from convert.building import Run, Tried
 from convert.errors import EdgeproofError, RouteError, RunStopped, UsageError
 from convert.formats import FORMATS
-from convert.precision import Quantizer, Reduction, perform
+from convert.precision import Layer, Listing, Quantizer, Reduction, list_layers, perform
 from convert.precision._equalise import equalised_path
 from convert.recipe import Calibration, Recipe
-from convert.search import Score
+from convert.search import Point as SearchPoint
+from convert.search import Progress, Score
 from convert.spec import FP32, Artifact, Request
 from convert.worker import repeat_command
 from validators.prove import Baseline, Proof, prove, score
 from validators.quality import Quality
-from validators.report import Attempt, Stage, StageRun
+from validators.report import Attempt, Point, Stage, StageRun
 from validators.verdict import Status
 
 
@@ -109,8 +110,17 @@ def _reduce(
     return done.value
 
 
-def score_recipe(bench: Bench, base: Attempt, quantizer: Quantizer, recipe: Recipe, like: Proof) -> Score:
+def score_recipe(
+    bench: Bench,
+    base: Attempt,
+    quantizer: Quantizer,
+    recipe: Recipe,
+    like: Proof,
+    seconds: Callable[[Artifact], float] | None = None,
+) -> Score:
     """Make and judge one of the artifacts that a search tries; it is not kept.
+
+    `seconds` times it where a rough time will not do.
 
     Raises RouteError where the recipe cannot be carried out, or what it makes does not run.
     """
@@ -123,6 +133,7 @@ def score_recipe(bench: Bench, base: Attempt, quantizer: Quantizer, recipe: Reci
     try:
         artifact = _reduce(bench, base.artifact, quantizer, recipe, label, [])
         quality, median = score(run.workers, bench.baseline, artifact, like, label, run.request.gate)
+        median = seconds(artifact) if seconds and quality.status is Status.PASS else median
     except RunStopped:
         raise
     except EdgeproofError as error:
@@ -132,6 +143,44 @@ def score_recipe(bench: Bench, base: Attempt, quantizer: Quantizer, recipe: Reci
             shutil.rmtree(Path(artifact.path).parent)  # a search makes as many files as the model has layers
     passed = quality.status is Status.PASS
     return Score(passed, signal_db(quality), quality.agreement, artifact.file_bytes, median, quality.reason)
+
+
+def layers_of(bench: Bench, base: Artifact, quantizer: Quantizer, recipe: Recipe) -> tuple[Layer, ...]:
+    """List the layers of a float artifact that a quantizer can leave in other precisions."""
+    listing = Listing(quantizer.name, quantizer.quantize.__module__, base.path)
+    stage = f"layers-{bench.label(base, recipe)}"
+    return bench.run.workers.run(stage, list_layers, listing, quantizer.environment).value.found
+
+
+def announced(bench: Bench, label: str) -> Progress:
+    """Give what says how far a search is, once for each of its steps."""
+    said = ""
+
+    def progress(done: int, total: int, words: str) -> None:
+        nonlocal said
+        if words != said:
+            bench.run.say(f"{label}: {words} ({done} of about {total} tries)")
+        said = words
+
+    return progress
+
+
+def described(points: Sequence[SearchPoint], front: Sequence[SearchPoint]) -> tuple[Point, ...]:
+    """Write the points of a search as the report has them."""
+    return tuple(
+        Point(
+            recipe=point.recipe,
+            passed=point.passed,
+            sqnr_db=point.sqnr_db,
+            agreement=point.agreement,
+            file_bytes=point.file_bytes,
+            latency_seconds=point.latency_seconds,
+            kept=point.kept,
+            front=point in front,
+            reason=point.reason,
+        )
+        for point in points
+    )
 
 
 def artifact_name(request: Request, form: str, precision: str) -> str:

@@ -26,6 +26,7 @@ class Delegation:
     partitions: int
     delegated: int
     undelegated: tuple[tuple[str, int], ...] = ()
+    left: tuple[int, ...] = ()  # the first output of each that it left, as the file counts tensors
 
     def describe(self) -> str:
         """Say in a few words why the file may be slow; empty where the delegate runs all of it in one part."""
@@ -53,6 +54,15 @@ def examine(task: Examination) -> Delegation:
     return split(interpreter._get_ops_details())
 
 
+def names_left(path: Path) -> tuple[str, ...]:
+    """Name what the operators compute that the delegate leaves out of a file of several parts, in order."""
+    from convert.formats.tflite import read_model
+
+    found = examine(Examination(str(path)))
+    tensors = read_model(path).subgraphs[0].tensors
+    return tuple(tensors[index].name.decode() for index in found.left if index < len(tensors))
+
+
 def undelegated(path: Path) -> str:
     """Say what of a file the delegate does not run in one part; empty where it runs all of it so."""
     return examine(Examination(str(path))).describe()
@@ -77,5 +87,7 @@ def split(nodes: list[dict[str, Any]]) -> Delegation:
                 continue
             taken.add(position)
             pending += [int(index) for index in operators[position]["inputs"]]
-    left = Counter(node["op_name"] for position, node in enumerate(operators) if position not in taken)
-    return Delegation(len(parts), len(taken), tuple(sorted(left.items(), key=lambda item: (-item[1], item[0]))))
+    left = [node for position, node in enumerate(operators) if position not in taken]
+    kinds = Counter(node["op_name"] for node in left).items()
+    outputs = tuple(int(node["outputs"][0]) for node in left if len(node["outputs"]))
+    return Delegation(len(parts), len(taken), tuple(sorted(kinds, key=lambda item: (-item[1], item[0]))), outputs)

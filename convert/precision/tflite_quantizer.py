@@ -182,6 +182,10 @@ def configure(
     if beyond:
         names = ", ".join(operator.name for operator in beyond[:3])
         yield f"{len(beyond)} operator(s) stay in float for constants that {precision} cannot hold: {names}"
+    divisions = [operator for operator in found if precision == INT8 and operator.kind == "DIV" and not operator.graph]
+    leave(divisions)
+    if divisions:
+        yield f"{len(divisions)} division(s) stay in float: LiteRT refuses a divisor that rounds to zero"
     masks = [operator for operator in found if observer is not None and _masks(operator, observer)]
     leave(masks)
     if masks:

@@ -169,7 +169,7 @@ def test_a_layer_with_an_outlier_of_1000_is_left_in_float_and_named(form, quanti
     kept = next(point for point in target["points"] if point["kept"])
     assert kept["passed"]
     assert kept["sqnr_db"] >= 20
-    worst = min(item["alone_sqnr_db"] for item in target["given_up"])
+    worst = min(item["alone_sqnr_db"] for item in target["given_up"] if item["alone_sqnr_db"] is not None)
     assert worst < 20
 
 

@@ -62,13 +62,18 @@ def nothing(_: Path) -> str:
     return ""
 
 
+def nobody(_: Path) -> tuple[str, ...]:
+    """Name no value that would be computed slowly."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """One engine, and the families of sources it runs as a reference or the formats it runs as a device would.
 
     `open` raises LoadError where the engine cannot load the file or cannot compute as asked. `supports` are the kinds
     of foreign operators it has kernels for, or may have: it is run to see. `drags` says what in a file makes it slow on
-    this engine, and nothing where nothing does.
+    this engine, and nothing where nothing does; `blames` names the values that it does not compute on its fast path.
     """
 
     name: str
@@ -79,6 +84,7 @@ class Runtime:
     formats: tuple[str, ...] = ()
     supports: tuple[str, ...] = ()
     drags: Callable[[Path], str] = nothing
+    blames: Callable[[Path], tuple[str, ...]] = nobody
 
 
 RUNTIMES: Registry[Runtime] = Registry("runtime", "validators.runtimes")
@@ -210,6 +216,11 @@ class Drag:
 def drags(job: Drag) -> str:
     """Say what makes an artifact slow on its engine."""
     return RUNTIMES[job.runtime].drags(Path(job.path))
+
+
+def blames(job: Drag) -> tuple[str, ...]:
+    """Name the values of an artifact that its engine does not compute on its fast path."""
+    return RUNTIMES[job.runtime].blames(Path(job.path))
 
 
 def feed(arrays: np.lib.npyio.NpzFile, case: str, feeds: tuple[Feed, ...]) -> dict[str, np.ndarray]:

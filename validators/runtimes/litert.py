@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from convert.worker import Environment
-from validators.delegation import undelegated
+from validators.delegation import names_left, undelegated
 from validators.runtimes import RUNTIMES, Arrays, Runtime, Subject, cannot_open
 
 if TYPE_CHECKING:
@@ -55,4 +55,14 @@ def open_litert(subject: Subject) -> LiteRTSession:
         raise cannot_open("LiteRT", subject.file.path, error) from error
 
 
-RUNTIMES.register(Runtime("litert", "LiteRT with XNNPACK", LITERT, open_litert, formats=("tflite",), drags=undelegated))
+RUNTIMES.register(
+    Runtime(
+        "litert",
+        "LiteRT with XNNPACK",
+        LITERT,
+        open_litert,
+        formats=("tflite",),
+        drags=undelegated,
+        blames=names_left,
+    )
+)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from convert.spec import CUSTOM
 from convert.worker import Environment
+from validators.fusion import converted
 from validators.runtimes import RUNTIMES, Arrays, Runtime, Subject, cannot_open
 
 if TYPE_CHECKING:
@@ -41,5 +42,13 @@ def open_onnxruntime(subject: Subject) -> OnnxRuntimeSession:
 
 
 RUNTIMES.register(
-    Runtime("onnxruntime", "ONNX Runtime", ONNXRUNTIME, open_onnxruntime, formats=("onnx",), supports=(CUSTOM,))
+    Runtime(
+        "onnxruntime",
+        "ONNX Runtime",
+        ONNXRUNTIME,
+        open_onnxruntime,
+        formats=("onnx",),
+        supports=(CUSTOM,),
+        drags=converted,
+    )
 )
