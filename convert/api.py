@@ -79,6 +79,7 @@ def convert(
     recipe: str | os.PathLike[str] = "",
     search_seconds: float = Request.search_seconds,
     golden: str | os.PathLike[str] = "",
+    self_test: bool = False,
     gate: QualityGate | None = None,
     say: Say = lambda _: None,
 ) -> Report:
@@ -108,6 +109,7 @@ def convert(
         io: what quantized artifacts take and give: `"float"`, `"int8"` or `"uint8"`.
         recipe: a recipe file of an earlier run, to quantize the same way again without a search.
         search_seconds: time to search for a mixed precision that passes, per artifact; 0 for none.
+        self_test: plant faults in every proven artifact and see whether the checks catch them.
         golden: folder for golden vectors of each proven artifact, which `validators.replay` judges a device by.
         gate: how good a reduced artifact has to be, where not as good as the defaults of its precision say.
         say: called with a line of text when a stage begins or ends.
@@ -156,6 +158,7 @@ def convert(
         gate=gate,
         search_seconds=search_seconds,
         golden=str(golden),
+        self_test=self_test,
         command=command_line(
             "convert",
             str(model),
@@ -182,6 +185,7 @@ def convert(
                 ("search-seconds", f"{search_seconds:g}" if search_seconds != Request.search_seconds else ""),
                 *gate_words(gate),
                 ("golden", str(golden)),
+                ("self-test", self_test),
             ],
         ),
     )

@@ -113,6 +113,7 @@ def main(
     fixed: tuple[str, ...],
     trust: bool,
     golden: str,
+    self_test: bool,
     seed: int,
     threads: str,
     timeout: float,
@@ -187,6 +188,7 @@ def main(
                 recipe=recipe,
                 search_seconds=search_seconds,
                 golden=golden,
+                self_test=self_test,
                 gate=QualityGate(labels, metric, min_agreement, max_accuracy_drop, min_sqnr_db),
                 say=say,
             )
@@ -200,9 +202,11 @@ def refuse_with_inspect() -> None:
     """Raise UsageError for options that say how to convert beside --inspect, which would ignore them."""
     context = click.get_current_context()
     converting = ("targets", "out", "seed", "threads", "race", "via", "only_plan", "layout", "precisions", "recipe")
-    for name in (*converting, "golden"):
+    for name in (*converting, "golden", "self_test"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = {"targets": "to", "only_plan": "plan", "precisions": "precision"}.get(name, name)
+            option = {"targets": "to", "only_plan": "plan", "precisions": "precision", "self_test": "self-test"}.get(
+                name, name
+            )
             raise UsageError(f"--inspect converts nothing, so --{option} has no meaning", fix="leave one of them out")
 
 

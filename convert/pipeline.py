@@ -23,10 +23,11 @@ from convert.worker import Workers, limits_of
 from validators import golden
 from validators.beside import set_beside
 from validators.inputs import USER_FILE, read_user_file, specs_of
-from validators.prove import Baseline, Proof, load_source, timing_environment
+from validators.prove import Baseline, Proof, load_source, prove, timing_environment
 from validators.report import Report, TargetReport, assemble, label_of
 from validators.reports import RENDERINGS
 from validators.runtimes import Drag, drags, runtime_for
+from validators.self_test import self_test
 from validators.verdict import Status
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def run(request: Request, say: Say) -> Report:
         workers.retire_all(keep=[timing_environment(runtime_for(target), n) for target in targets for n in warmed])
         finished = [report for base, reduced in made for report in timed(bench, base, reduced)]
         proofs = {item.report.label: item.proof for base, reduced in made for item in (base, *reduced)}
-        placed = [keep_golden(request, baseline, proofs[item.label], place(request, item)) for item in finished]
+        tested = [test(current, baseline, proofs[item.label], item) for item in finished]
+        placed = [keep_golden(request, baseline, proofs[item.label], place(request, item)) for item in tested]
         report = assemble(
             command=request.command,
             started=started,
@@ -173,6 +175,17 @@ def place(request: Request, target: TargetReport) -> TargetReport:
     recipe_path = path.with_name(f"{path.name}.recipe.json")
     write_recipe(recipe_path, recipe)
     return dataclasses.replace(placed, recipe_path=str(recipe_path))
+
+
+def test(run: Run, baseline: Baseline, proof: Proof | None, target: TargetReport) -> TargetReport:
+    """Plant faults in a proven artifact and have them judged, where that is asked for."""
+    if not run.request.self_test or target.status is not Status.PASS or target.artifact is None or proof is None:
+        return target
+    judge = functools.partial(
+        prove, run.workers, baseline, allow=run.request.allow, base=proof.base, gate=run.request.gate
+    )
+    found = self_test(run.workers, target.artifact, proof, judge, target.label, run.request.seed, run.say)
+    return dataclasses.replace(target, self_test=found)
 
 
 def golden_place(request: Request, label: str) -> Path:

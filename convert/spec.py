@@ -300,6 +300,7 @@ class Request:
     recipe: str = ""  # a recipe file to repeat
     gate: QualityGate = field(default_factory=QualityGate)
     search_seconds: float = 600.0  # that the search for a mixed precision may take, per artifact
+    self_test: bool = False  # whether to plant faults in what is proven and see whether they are caught
     golden: str = ""  # folder for golden vectors of what is proven
     command: str = ""
 

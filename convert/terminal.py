@@ -329,6 +329,11 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
             metavar="DIR",
             help="Write inputs and expected answers there, for `python -m validators replay` to judge a device by.",
         ),
+        click.option(
+            "--self-test",
+            is_flag=True,
+            help="Plant faults in every artifact that passes, and say which the checks would have caught.",
+        ),
         click.option("--seed", default=0, show_default=True, metavar="N", help="Seed of the generated inputs."),
         click.option("--threads", default="1", show_default=True, metavar="N[,N]", help="Threads to time at."),
         click.option("--timeout", default=1800.0, show_default=True, metavar="SECONDS", help="Limit of each stage."),

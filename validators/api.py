@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -38,6 +39,7 @@ from validators.quality import check_gate
 from validators.report import Report, TargetReport, assemble
 from validators.reports import RENDERINGS
 from validators.runtimes import runtime_for
+from validators.self_test import self_test as run_self_test
 from validators.structure import BY_NAME, MATCHES, Inspection, inspect
 from validators.verdict import Status
 
@@ -65,6 +67,7 @@ def validate(
     base: str | os.PathLike[str] = "",
     gate: QualityGate | None = None,
     golden: str | os.PathLike[str] = "",
+    self_test: bool = False,
     say: Say = lambda _: None,
 ) -> Report:
     """Judge an artifact against the model it was made from, by the rules `convert` judges its own by.
@@ -78,6 +81,7 @@ def validate(
         base: path of the float artifact that a quantized one was made of; without it the artifact is held against
             itself in float arithmetic, which shows no fault of its weights and scales.
         gate: how good a quantized artifact has to be; see `convert.convert`.
+        self_test: plant faults in the artifact where it passes and see whether the checks catch them.
         golden: folder for golden vectors of the artifact where it passes; see `validators.golden`.
         layout: of the artifact's image inputs, where it is not the reference's and the file does not say so.
         threads, seed, timeout_seconds, memory_bytes, signature, fix, allow, say: as in `convert.convert`.
@@ -157,6 +161,12 @@ def validate(
         target = TargetReport(form.name, made.precision, attempt.status, attempt.reason, made, (attempt,), 0)
         if attempt.status is Status.PASS:
             target = time_proven(workers, baseline, target, proof, threads, say)
+            if self_test:
+                judge = functools.partial(
+                    prove, workers, baseline, match=match, allow=allow, layout=layout, base=str(base), gate=gate
+                )
+                tested = run_self_test(workers, made, proof, judge, form.name, seed, say)
+                target = dataclasses.replace(target, self_test=tested)
             if golden:
                 index = write_golden(Path(golden), baseline, made, proof)
                 target = dataclasses.replace(target, golden=str(index))
@@ -183,6 +193,7 @@ def validate(
                     ("base", str(base)),
                     *gate_words(gate),
                     ("golden", str(golden)),
+                    ("self-test", self_test),
                 ],
             ),
             started=started,

@@ -73,6 +73,7 @@ def main(
     fixed: tuple[str, ...],
     trust: bool,
     golden: str,
+    self_test: bool,
     seed: int,
     threads: str,
     timeout: float,
@@ -109,6 +110,7 @@ def main(
                 allow=allowed(flex=allow_flex, custom=allow_custom),
                 base=base,
                 golden=golden,
+                self_test=self_test,
                 gate=QualityGate(labels, metric, min_agreement, max_accuracy_drop, min_sqnr_db),
                 say=say,
             )

@@ -57,7 +57,9 @@ class Proof:
     stages: tuple[StageRun, ...]
     undecidable: bool = False
     quality: Quality | None = None  # of a reduced precision
+    ran: Outputs | None = None  # what it answered
     ideal: Outputs | None = None  # that a reduced precision was judged by
+    base: str = ""  # the float artifact that this was made of
 
     def attempt(self, plan: str, title: str, artifact: Artifact) -> Attempt:
         """Describe the judged artifact as the attempt of one candidate."""
@@ -195,7 +197,7 @@ def prove(
         return Proof(verdict, Verdict.failed("runs", error.message), binding, facts, able, tuple(stages))
     if precision == FP32:
         judged = parity.judge(baseline.outputs, ran, baseline.cases, binding)
-        return Proof(verdict, judged, binding, facts, able, tuple(stages), judged.status is Status.NOT_RUN)
+        return Proof(verdict, judged, binding, facts, able, tuple(stages), judged.status is Status.NOT_RUN, ran=ran)
     try:
         ideal, notes = _ideal(workers, baseline, able, artifact, binding, base, label, precision, stages)
     except EdgeproofError as error:
@@ -205,7 +207,7 @@ def prove(
     said = tuple(Finding("ideal", Status.PASS, note) for note in notes)
     judged = dataclasses.replace(judged, findings=(*judged.findings, *said))
     good = assess(workers, baseline.outputs, ran, baseline.cases, binding, precision, gate or QualityGate(), label)
-    return Proof(verdict, judged, binding, facts, able, tuple(stages), quality=good, ideal=ideal)
+    return Proof(verdict, judged, binding, facts, able, tuple(stages), quality=good, ran=ran, ideal=ideal, base=base)
 
 
 def score(

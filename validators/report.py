@@ -15,6 +15,7 @@ from convert.recipe import Calibration, Recipe
 from convert.spec import FP32, Artifact, ModelFacts, SourceFile
 from validators.latency import Measurement
 from validators.quality import Quality
+from validators.self_test import SelfTest
 from validators.verdict import Status, Verdict
 
 SCHEMA_VERSION = 1
@@ -146,6 +147,7 @@ class TargetReport:
     points: tuple[Point, ...] = ()
     given_up: tuple[GivenUp, ...] = ()
     recipe_path: str = ""
+    self_test: SelfTest | None = None  # of what is proven, where it was asked for
     golden: str = ""  # the index of its golden vectors
     remarks: tuple[str, ...] = ()
 

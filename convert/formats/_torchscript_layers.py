@@ -195,3 +195,15 @@ def unpacked(kind: str, packed: Any) -> tuple[torch.Tensor, torch.Tensor | None]
     name = kind.partition("::")[2].removesuffix("_relu").removesuffix("_dynamic")
     found = getattr(torch.ops.quantized, f"{name}_unpack")(packed)
     return (found, None) if isinstance(found, torch.Tensor) else (found[0], found[1])
+
+
+def prepacked(kind: str, packed: Any, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
+    """Pack another weight and bias as the parameters `packed` of an operator are."""
+    import torch
+
+    name = kind.partition("::")[2].removesuffix("_relu").removesuffix("_dynamic")
+    prepack = getattr(torch.ops.quantized, f"{name}_prepack")
+    if name not in CONV_AXES:
+        return prepack(weight, bias)
+    settings = (getattr(torch.ops.quantized, f"{name}_{item}")(packed) for item in ("stride", "padding", "dilation"))
+    return prepack(weight, bias, *settings, getattr(torch.ops.quantized, f"{name}_groups")(packed))

@@ -13,6 +13,7 @@ from convert.recipe import Calibration, Recipe
 from validators.latency import Measurement
 from validators.report import Attempt, Point, Report, Stage, TargetReport
 from validators.reports import RENDERINGS, Rendering
+from validators.self_test import words_of
 from validators.verdict import Status
 
 COLUMNS = (
@@ -164,6 +165,8 @@ def _remarks(target: TargetReport) -> list[str]:
         lines += [f"{name}: rescue: {escape(rescue)}" for rescue in target.artifact.rescues]
         needs = target.attempts[target.kept].requires if target.kept is not None else ()
         lines.append(f"{name}: {escape(', '.join((target.artifact.path, *needs)))}")
+    if target.self_test is not None:
+        lines += [f"{name}: self-test: {escape(said)}" for said in words_of(target.self_test)]
     if target.golden:
         lines.append(f"{name}: golden vectors: {escape(target.golden)}")
     if target.recipe_path:
