@@ -106,7 +106,7 @@ def seal(path: Path, draft: Draft) -> None:
 
     model = read_model(path)
     graph = model.subgraphs[0]
-    before = _signature_def(model)
+    before = default_signature(model)
     if before is None:
         pairs = (dict(enumerate(graph.inputs)), dict(enumerate(graph.outputs)))
         inputs, outputs = ({str(i): int(t) for i, t in side.items()} for side in pairs)
@@ -157,11 +157,7 @@ def read(path: Path) -> Facts:
     """Read the default signature, or the graph's own inputs and outputs where there is none, and the operators."""
     model = read_model(path)
     graph = model.subgraphs[0]
-    signature = _signature_def(model)
-    if signature is None:
-        sides = ([(_text(graph.tensors[i].name), i) for i in indices] for indices in (graph.inputs, graph.outputs))
-    else:
-        sides = ([(_text(e.name), e.tensorIndex) for e in side or ()] for side in (signature.inputs, signature.outputs))
+    sides = read_names(model)
     said = _description(model)
     inputs, outputs = (
         tuple(_as_said(_spec(name, graph.tensors[index]), said.get(name)) for name, index in side) for side in sides
@@ -169,6 +165,20 @@ def read(path: Path) -> Facts:
     operators, foreign = _operators(model)
     requires = (f"TFLite runtime {_runtime(model)}",)
     return Facts(Signature(inputs, outputs), operators, requires, foreign, precision_of(model))
+
+
+def read_names(model: Any) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """Give the inputs and outputs of a file, by the names callers use and the indices of their tensors."""
+    graph = model.subgraphs[0]
+    signature = default_signature(model)
+    if signature is None:
+        inputs, outputs = (
+            [(_text(graph.tensors[i].name), int(i)) for i in side] for side in (graph.inputs, graph.outputs)
+        )
+    else:
+        sides = (signature.inputs or (), signature.outputs or ())
+        inputs, outputs = ([(_text(entry.name), int(entry.tensorIndex)) for entry in side] for side in sides)
+    return inputs, outputs
 
 
 def _operators(model: Any) -> tuple[dict[str, int], tuple[Foreign, ...]]:
@@ -201,7 +211,7 @@ def _runtime(model: Any) -> str:
     return "of no stated version"
 
 
-def _signature_def(model: Any) -> Any | None:
+def default_signature(model: Any) -> Any | None:
     """Find the signature callers use by default: the one named so, else the only one."""
     signatures = list(model.signatureDefs or ())
     for signature in signatures:

@@ -1,0 +1,145 @@
+"""Matching the tensors of two runs, and finding the operator at which error enters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from validators.divergence import Series, Value, belongs, blame, match
+
+RNG = np.random.default_rng(0)
+WEIGHTS = [RNG.standard_normal((8, 8)) / 3 for _ in range(4)]
+
+
+def chain(weights, dtype, images, layers=True, bias=(0, 0, 0, 0)):
+    """Run images through layers of products and ReLUs, with a shortcut around the third."""
+    values = [Value("x", "")]
+    arrays = [[image.astype(dtype) for image in images]]
+    for at, weight in enumerate(weights):
+        taken = len(values) - 1
+        product = [image @ weight.astype(dtype) + dtype(bias[at]) for image in arrays[-1]]
+        values.append(Value(f"dense_{at}", "MatMul", (taken,), (f"block.{at}.dense",) if layers else ()))
+        arrays.append(product)
+        values.append(Value(f"act_{at}", "Relu", (taken + 1,), (f"block.{at}.act",) if layers else ()))
+        arrays.append([np.maximum(image, 0) for image in product])
+        if at == 2:
+            values.append(Value("sum", "Add", (taken, taken + 2), ("block.2",) if layers else ()))
+            arrays.append([a + b for a, b in zip(arrays[taken], arrays[taken + 2], strict=True)])
+    return Series(tuple(values), arrays, (("y", len(values) - 1),))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return [RNG.standard_normal((1, 5, 6, 8)) for _ in range(2)]
+
+
+def broken(images, at, change=lambda weight: weight * 1.01, layers=True, **bias):
+    weights = [change(weight) if place == at else weight for place, weight in enumerate(WEIGHTS)]
+    return chain(weights, np.float32, images, layers, **bias)
+
+
+def judged(images, artifact, precision="fp32"):
+    exact, native = chain(WEIGHTS, np.float64, images), chain(WEIGHTS, np.float32, images)
+    found = blame(artifact, exact, native, precision)
+    return found, found.guilty and artifact.values[found.guilty.position].name, exact
+
+
+def swapped(weight):
+    found = weight.copy()
+    found[:, [1, 4]] = found[:, [4, 1]]
+    return found
+
+
+@pytest.mark.parametrize("layers", [True, False], ids=["named", "unnamed"])
+@pytest.mark.parametrize("change", [lambda w: w * 1.01, swapped], ids=["scaled", "swapped"])
+@pytest.mark.parametrize("at", range(4))
+def test_the_layer_whose_weights_are_wrong_is_blamed(images, at, change, layers):
+    found, name, exact = judged(images, broken(images, at, change, layers))
+    assert name == f"dense_{at}"
+    assert exact.values[found.guilty.reference].name == name
+    assert found.before < 1e-6 < 1e-3 < found.guilty.error
+    assert found.through == ()
+
+
+def test_a_right_run_blames_nobody(images):
+    found, name, _ = judged(images, chain(WEIGHTS, np.float32, images))
+    assert name is None
+    assert len(found.points) == len(WEIGHTS) * 2 + 2
+    assert all(point.error < 1e-6 for point in found.points)
+
+
+def test_a_small_fault_before_a_large_one_is_not_taken_for_it(images):
+    weights = [WEIGHTS[0] * (1 + 3e-6), WEIGHTS[1], WEIGHTS[2] * 1.5, WEIGHTS[3]]
+    _, name, _ = judged(images, chain(weights, np.float32, images))
+    assert name == "dense_2"
+
+
+def test_layouts_are_told_by_values_not_by_shapes(images):
+    square = [image[:, :, :5] for image in images]  # 5 by 5: two axes of one size
+    exact = chain(WEIGHTS, np.float64, square)
+    plain = broken(square, 2, layers=False)
+    turned = Series(plain.values, [[a.transpose(0, 3, 2, 1) for a in arrays] for arrays in plain.arrays], plain.outputs)
+    found = blame(turned, exact, None)
+    assert turned.values[found.guilty.position].name == "dense_2"
+    points = match(turned, exact)
+    assert {point.axes for at, point in points.items() if at < found.guilty.position} == {(2, 1, 0)}
+
+
+def test_what_cannot_be_read_is_named_beside_the_guilty(images):
+    artifact = broken(images, 1)
+    arrays = [
+        None if value.name == "dense_1" else array
+        for value, array in zip(artifact.values, artifact.arrays, strict=True)
+    ]
+    found = blame(Series(artifact.values, arrays, artifact.outputs), chain(WEIGHTS, np.float64, images))
+    assert artifact.values[found.guilty.position].name == "act_1"
+    assert [artifact.values[at].name for at in found.through] == ["dense_1"]
+
+
+def test_fused_operators_cover_all_of_the_source_that_they_compute(images):
+    artifact = broken(images, 1)
+    keep = [at for at, value in enumerate(artifact.values) if not value.name.startswith("dense")]
+    moved = {at: new for new, at in enumerate(keep)}
+
+    def back(at):
+        return moved.get(at, moved.get(at - 1))
+
+    values = tuple(
+        Value(v.name, "Fused", tuple(back(at) for at in v.inputs), v.layers) if v.operator else v
+        for v in (artifact.values[at] for at in keep)
+    )
+    fused = Series(values, [artifact.arrays[at] for at in keep], (("y", len(keep) - 1),))
+    exact = chain(WEIGHTS, np.float64, images)
+    found = blame(fused, exact, chain(WEIGHTS, np.float32, images))
+    assert values[found.guilty.position].name == "act_1"
+    assert [exact.values[at].name for at in found.between] == ["dense_1", "act_1"]
+
+
+def rounded(images, factor=1.0, at=-1):
+    """A run in which every tensor is rounded to 8 bits, one product scaled."""
+    exact = chain([w * factor if place == at else w for place, w in enumerate(WEIGHTS)], np.float32, images)
+    arrays = []
+    for array in exact.arrays:
+        step = max(np.abs(a).max() for a in array) / 127
+        arrays.append([(np.rint(a / step) * step).astype(np.float32) for a in array])
+    return Series(exact.values, arrays, exact.outputs)
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_a_quantized_layer_is_blamed_beyond_what_rounding_loses(images, at):
+    assert judged(images, rounded(images), "int8")[1] is None
+    assert judged(images, rounded(images, 1.5, at), "int8")[1] == f"dense_{at}"
+
+
+@pytest.mark.parametrize(
+    ("layer", "path", "words"),
+    [
+        ("model/blocks/1/act", "blocks.1.act", 3),
+        ("functional/conv2d/Conv2D", "conv2d", 1),
+        ("model/blocks/10/act", "blocks.1.act", 0),
+        ("hardtanh_1", "blocks", 0),
+        ("model", "", 0),
+    ],
+)
+def test_an_artifacts_word_for_a_layer_is_found_among_the_sources(layer, path, words):
+    assert belongs(layer, path) == words

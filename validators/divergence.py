@@ -1,0 +1,429 @@
+"""Where error enters: the tensors of two runs matched to each other, and the first operator that errs far more.
+
+An artifact's run and its source's are two series of tensors in the order of execution. Each tensor of the artifact is
+matched with one of the source: by what it says of the layers it belongs to, else by its values. Layouts may differ, so
+axes are permuted as the values tell, and never as the shape alone does. Error is held against what is usual there: the
+source's own rounding where the artifact computes in fp32, the error of the operator's own inputs where it is reduced.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from validators import tolerance
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: Tensors whose values agree within this share of their rms are one and the same without a name that says so.
+#: Unrelated activations of one shape differ by 1 and more; what int8 loses in a layer stays under a third of the signal
+#: wherever the artifact is of any use.
+SAME_FP32, SAME_REDUCED = 0.02, 0.35
+
+#: How far the sums that a tensor is recognised by may be apart, as a share of its rms, before it is compared in full.
+ALIKE = 4.0
+
+#: A tensor without a name and with other values is still taken for the next one of the source where it follows it so
+#: far. A tensor with two channels swapped keeps 0.7 of its correlation, unrelated ones have less than 0.3.
+FOLLOWS = 0.5
+
+#: By how much an operator of a reduced precision may make the relative error of its inputs greater. Quantized layers of
+#: trained networks measured up to 2.5; a weight scaled by a half, 8 and more.
+GROWTH = 4.0
+
+#: The relative error that one operator adds by rounding alone, by precision.
+OWN_SHARE = {
+    "fp16": 1e-3,
+    "int8-dynamic": 0.02,
+    "int8": 0.02,
+    "int16x8": 0.01,
+    "int8-weights": 0.01,
+    "int4-weights": 0.1,
+}
+
+MOST_AXES = 5  # of tensors whose axes are permuted; 120 orders
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One tensor that a run computed.
+
+    `layers` are the layers it says it belongs to, the one whose output it is first; `moves` says that its operator only
+    moves or converts numbers, whose name then tells of its neighbours.
+    """
+
+    name: str
+    operator: str
+    inputs: tuple[int, ...] = ()  # positions of the tensors that were computed before and it is computed from
+    layers: tuple[str, ...] = ()
+    line: str = ""  # of the source code, where it is known
+    moves: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The tensors of one run in the order of execution, with their arrays over the same cases; None where unknown."""
+
+    values: tuple[Value, ...]
+    arrays: Sequence[Sequence[np.ndarray] | None]
+    outputs: tuple[tuple[str, int], ...] = ()  # names of the model's outputs and where they are
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A tensor of the artifact and the one of the source it stands for.
+
+    `error` is rmse over the source's rms; `usual` what it would be where nothing is wrong, in the same unit.
+    """
+
+    position: int
+    reference: int
+    error: float
+    usual: float
+    axes: tuple[int, ...] = ()
+    by: str = "values"  # how it was matched: outputs, names, values or order
+
+    @property
+    def ratio(self) -> float:
+        """How many times the usual error it errs."""
+        return self.error / self.usual if self.usual else (math.inf if self.error else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """The first operator that introduces error, or None where none does.
+
+    `through` are operators before it that nothing is known of, which may be guilty in its place. `between` are the
+    source's tensors that lie between what goes into it and what comes out.
+    """
+
+    guilty: Point | None
+    before: float  # the largest error of what goes in
+    bound: float  # of the ratio, from which on a tensor counts as wrong
+    points: tuple[Point, ...]
+    through: tuple[int, ...] = ()
+    between: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class _Sketch:
+    """Arrays of one tensor over all cases with axes of size 1 left out, and the sums that tell it from others."""
+
+    arrays: list[np.ndarray]
+    rms: float = 0.0
+    sums: tuple[float, ...] = field(default=())
+
+    @classmethod
+    def of(cls, arrays: Sequence[np.ndarray]) -> _Sketch | None:
+        """Sketch a tensor of floating numbers; None for what cannot be compared."""
+        import numpy as np
+
+        if any(array.dtype.kind != "f" or array.size < 2 or not np.isfinite(array).all() for array in arrays):
+            return None
+        found = [np.squeeze(array) for array in arrays]
+        total = sum(array.size for array in found)
+        sums = [0.0, 0.0, 0.0]
+        for array in found:
+            wide = array.astype(np.float64, copy=False)
+            sums = [sums[0] + float(wide.sum()), sums[1] + float(np.abs(wide).sum()), sums[2] + float((wide**2).sum())]
+        rms = math.sqrt(sums[2] / total)
+        return cls(found, rms, (sums[0] / total, sums[1] / total, rms)) if rms else None
+
+    def fits(self, other: _Sketch) -> bool:
+        """Whether both have the same numbers of elements in the same sizes of axes, or flattened."""
+        return len(self.arrays) == len(other.arrays) and all(
+            mine.size == theirs.size for mine, theirs in zip(self.arrays, other.arrays, strict=True)
+        )
+
+    def alike(self, other: _Sketch, same: float) -> bool:
+        """Whether the sums allow that both are the same but for an error of the share `same`."""
+        return all(
+            abs(mine - theirs) <= ALIKE * same * other.rms for mine, theirs in zip(self.sums, other.sums, strict=True)
+        )
+
+
+def arrange(actual: np.ndarray, expected: np.ndarray) -> Iterator[tuple[int, ...] | None]:
+    """Yield the orders of axes in which one array has the other's shape; None stands for a reshape."""
+    axes = tuple(range(actual.ndim))
+    found = False
+    if actual.ndim == expected.ndim and actual.ndim <= MOST_AXES:
+        for order in itertools.permutations(axes):
+            if tuple(actual.shape[axis] for axis in order) == expected.shape:
+                found = True
+                yield order
+    elif actual.shape == expected.shape:
+        found = True
+        yield axes
+    if not found and actual.size == expected.size:
+        yield None
+
+
+def arranged(array: np.ndarray, axes: tuple[int, ...] | None, expected: np.ndarray) -> np.ndarray:
+    """Give an array in the other's shape."""
+    return array.reshape(expected.shape) if axes is None else array.transpose(axes)
+
+
+def error_of(actual: Sequence[np.ndarray], expected: Sequence[np.ndarray], axes: tuple[int, ...] | None) -> float:
+    """Give the rmse over the expected rms, over all cases."""
+    import numpy as np
+
+    error = signal = 0.0
+    for mine, theirs in zip(actual, expected, strict=True):
+        wide = theirs.astype(np.float64, copy=False)
+        error += float(np.sum((arranged(mine, axes, theirs).astype(np.float64) - wide) ** 2))
+        signal += float(np.sum(wide**2))
+    return math.sqrt(error / signal) if signal else (math.inf if error else 0.0)
+
+
+def _nearest(actual: _Sketch, expected: _Sketch) -> tuple[float, tuple[int, ...] | None]:
+    """Find the order of axes in which two tensors differ least, by their first case, and the error over all."""
+    best: tuple[float, tuple[int, ...] | None] = (math.inf, None)
+    for axes in arrange(actual.arrays[0], expected.arrays[0]):
+        found = error_of(actual.arrays[:1], expected.arrays[:1], axes)
+        if found < best[0]:
+            best = (found, axes)
+            if found < tolerance.FLOOR:
+                break
+    if math.isinf(best[0]):
+        return best
+    try:
+        return error_of(actual.arrays, expected.arrays, best[1]), best[1]
+    except ValueError:  # another case has its sizes elsewhere: it is another tensor
+        return math.inf, None
+
+
+def _correlation(actual: _Sketch, expected: _Sketch, axes: tuple[int, ...] | None) -> float:
+    import numpy as np
+
+    mine, theirs = arranged(actual.arrays[0], axes, expected.arrays[0]).ravel(), expected.arrays[0].ravel()
+    mine, theirs = mine - mine.mean(), theirs - theirs.mean()
+    scale = float(np.sqrt((mine**2).sum() * (theirs**2).sum()))
+    return float((mine * theirs).sum()) / scale if scale else 0.0
+
+
+def words_of(layer: str) -> tuple[str, ...]:
+    """Split a layer's path, written with slashes or dots.
+
+    >>> words_of("model/blocks.1/act")
+    ('model', 'blocks', '1', 'act')
+    """
+    return tuple(word for word in re.split(r"[/.]", layer) if word)
+
+
+def belongs(layer: str, path: str) -> int:
+    """Say how many words of a source's layer path are found, together and in order, in what an artifact calls a layer.
+
+    0 where they are not all there.
+    """
+    said, sought = words_of(layer), words_of(path)
+    there = any(said[at : at + len(sought)] == sought for at in range(len(said) - len(sought) + 1))
+    return len(sought) if there else 0
+
+
+class _Matcher:
+    """Matches the tensors of an artifact with those of its source."""
+
+    def __init__(self, artifact: Series, reference: Series, same: float) -> None:
+        self._artifact, self._reference, self._same = artifact, reference, same
+        sketched = [None if arrays is None else _Sketch.of(arrays) for arrays in reference.arrays]
+        self._references = {at: sketch for at, sketch in enumerate(sketched) if sketch is not None}
+        self._layers: dict[str, list[int]] = {}
+        for at in self._references:
+            for layer in reference.values[at].layers[:1]:
+                self._layers.setdefault(layer, []).append(at)
+        self.found: dict[int, Point] = {}
+
+    def run(self) -> dict[int, Point]:
+        """Match every tensor that can be, in order."""
+        ends = {position: name for name, position in self._artifact.outputs}
+        places = dict(self._reference.outputs)
+        for position, arrays in enumerate(self._artifact.arrays):
+            sketch = None if arrays is None else _Sketch.of(arrays)
+            if sketch is None:
+                continue
+            value = self._artifact.values[position]
+            if position in ends and places.get(ends[position]) in self._references:
+                self._take(position, sketch, [places[ends[position]]], "outputs", math.inf)
+                continue
+            named = self._named(value, sketch)
+            if named:
+                self._take(position, sketch, named, "names", math.inf)
+            elif not self._take(position, sketch, self._alike(sketch), "values", self._same) and not value.moves:
+                self._follow(position, sketch)
+        return self.found
+
+    def _named(self, value: Value, sketch: _Sketch) -> list[int]:
+        """List the source's tensors of the layer whose output this one says it is."""
+        if value.moves or not value.operator:
+            return []
+        for layer in value.layers:
+            best = max((belongs(layer, path) for path in self._layers), default=0)
+            if best:
+                paths = [path for path in self._layers if belongs(layer, path) == best]
+                fitting = [at for path in paths for at in self._layers[path] if sketch.fits(self._references[at])]
+                if fitting:
+                    return fitting
+        return []
+
+    def _alike(self, sketch: _Sketch) -> list[int]:
+        return [at for at, other in self._references.items() if sketch.fits(other) and sketch.alike(other, self._same)]
+
+    def _take(self, position: int, sketch: _Sketch, candidates: list[int], by: str, most: float) -> bool:
+        """Match a tensor with the nearest of some, the earliest of equals."""
+        best: tuple[float, int, tuple[int, ...] | None] | None = None
+        for at in sorted(candidates):
+            error, axes = _nearest(sketch, self._references[at])
+            if math.isfinite(error) and error <= most and (best is None or error < best[0]):
+                best = (error, at, axes)
+        if best is None:
+            return False
+        self.found[position] = Point(position, best[1], best[0], 0.0, best[2] or (), by)
+        return True
+
+    def _follow(self, position: int, sketch: _Sketch) -> None:
+        """Match a tensor of other values with the one after its inputs that it resembles most."""
+        known = [self.found[at].reference for at in _known_before(self._artifact, self.found, position)]
+        after = max(known, default=-1)
+        best: tuple[float, int, tuple[int, ...] | None] | None = None
+        for at, other in self._references.items():
+            if at > after and sketch.fits(other):
+                _, axes = _nearest(sketch, other)
+                alike = _correlation(sketch, other, axes)
+                if alike > FOLLOWS and (best is None or alike > best[0] + 1e-3):
+                    best = (alike, at, axes)
+        if best is not None:
+            error = error_of(sketch.arrays, self._references[best[1]].arrays, best[2])
+            self.found[position] = Point(position, best[1], error, 0.0, best[2] or (), "order")
+
+
+def _known_before(series: Series, found: dict[int, Point], position: int) -> list[int]:
+    """List the nearest matched tensors that a tensor is computed from."""
+    seen: set[int] = set()
+    pending = list(series.values[position].inputs)
+    known = []
+    while pending:
+        at = pending.pop()
+        if at in seen:
+            continue
+        seen.add(at)
+        if at in found:
+            known.append(at)
+        else:
+            pending += series.values[at].inputs
+    return sorted(known)
+
+
+def match(artifact: Series, reference: Series, precision: str = "fp32") -> dict[int, Point]:
+    """Match the tensors of an artifact with those of its source, by the artifact's positions; errors are measured."""
+    return _Matcher(artifact, reference, SAME_FP32 if precision == "fp32" else SAME_REDUCED).run()
+
+
+def blame(artifact: Series, reference: Series, native: Series | None = None, precision: str = "fp32") -> Blame:
+    """Find the first operator of an artifact that introduces error.
+
+    `reference` are the source's tensors in float64, or at its own precision where it has no other; `native` the same
+    tensors at its own precision, whose error is what is usual in fp32.
+    """
+    found = match(artifact, reference, precision)
+    points = {at: _weighed(point, found, artifact, reference, native, precision) for at, point in sorted(found.items())}
+    bound = tolerance.RATIO_BOUNDS["fp32"] if precision == "fp32" else GROWTH
+    finite = [point.ratio for point in points.values() if math.isfinite(point.ratio)]
+    # NOTE: Why not the bound alone: one kernel that rounds a little more than the source's must not be taken for what
+    # made the outputs wrong a thousand times over.
+    bound = max(bound, math.sqrt(bound * max(finite, default=bound)))
+    ends = {position for _, position in artifact.outputs}
+    wrong = {at for at, point in points.items() if point.ratio > bound and artifact.values[at].operator}
+    if not wrong:
+        worst = max((points[at] for at in ends if at in points), key=lambda point: point.ratio, default=None)
+        if worst is not None and worst.ratio > (tolerance.RATIO_BOUNDS["fp32"] if precision == "fp32" else GROWTH):
+            wrong = {worst.position}
+    clear = _cleared(artifact, points, wrong, ends, vanishing=precision == "fp32")
+    guilty = next((points[at] for at in sorted(wrong) if at not in clear), None)
+    if guilty is None:
+        return Blame(None, 0.0, bound, tuple(points.values()))
+    known = _known_before(artifact, found, guilty.position)
+    before = max((points[at].error for at in known), default=0.0)
+    through = tuple(
+        at
+        for at in _unknown_before(artifact, found, guilty.position)
+        if at not in clear and artifact.values[at].operator and artifact.values[at].inputs
+    )
+    between = _between(reference, {points[at].reference for at in known}, guilty.reference)
+    return Blame(guilty, before, bound, tuple(points.values()), through, between)
+
+
+def _weighed(
+    point: Point,
+    found: dict[int, Point],
+    artifact: Series,
+    reference: Series,
+    native: Series | None,
+    precision: str,
+) -> Point:
+    """Give a point with the error that is usual at it."""
+    if precision != "fp32":
+        own = OWN_SHARE.get(precision, 0.02)
+        errors = [found[at].error for at in _known_before(artifact, found, point.position)]
+        return _with_usual(point, math.hypot(max(errors, default=0.0), own))
+    noise = 0.0
+    exact = reference.arrays[point.reference]
+    rounded = native.arrays[point.reference] if native is not None else None
+    if exact is not None and rounded is not None:
+        noise = error_of(rounded, exact, tuple(range(exact[0].ndim)))
+    return _with_usual(point, max(noise, tolerance.FLOOR))
+
+
+def _with_usual(point: Point, usual: float) -> Point:
+    return Point(point.position, point.reference, point.error, usual, point.axes, point.by)
+
+
+def _cleared(
+    artifact: Series, points: dict[int, Point], wrong: set[int], ends: set[int], *, vanishing: bool
+) -> set[int]:
+    """Name the tensors that cannot have introduced the error: those that are right, and what only those come from.
+
+    Where errors may be seen `vanishing`, a wrong tensor of which nothing wrong comes is cleared too. They may not where
+    a ratio tells how much an operator adds: it is small again behind the guilty one.
+    """
+    consumers: dict[int, list[int]] = {}
+    for at, value in enumerate(artifact.values):
+        for source in value.inputs:
+            consumers.setdefault(source, []).append(at)
+    clear: set[int] = set()
+    for at in reversed(range(len(artifact.values))):
+        taking = consumers.get(at, [])
+        if at in wrong:
+            if vanishing and taking and at not in ends and all(user in clear for user in taking):
+                clear.add(at)
+        elif at in points or not artifact.values[at].operator or any(user in clear for user in taking):
+            clear.add(at)
+    return clear
+
+
+def _unknown_before(series: Series, found: dict[int, Point], position: int) -> list[int]:
+    """List the unmatched tensors between a tensor and the matched ones it is computed from, in order."""
+    seen: set[int] = set()
+    pending = list(series.values[position].inputs)
+    while pending:
+        at = pending.pop()
+        if at not in seen and at not in found:
+            seen.add(at)
+            pending += series.values[at].inputs
+    return sorted(seen)
+
+
+def _between(reference: Series, known: set[int], last: int) -> tuple[int, ...]:
+    """List the source's tensors after the known ones up to the last, along the graph."""
+    seen: set[int] = set()
+    pending = [last]
+    while pending:
+        at = pending.pop()
+        if at not in seen and at not in known and reference.values[at].operator:
+            seen.add(at)
+            pending += reference.values[at].inputs
+    return tuple(sorted(seen)) if known else (last,)
