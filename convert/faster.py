@@ -35,10 +35,11 @@ SAME = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a faster file must keep: its size in bytes at most, its signal to noise in dB at least."""
+    """What a faster file must be: its size in bytes at most, its signal to noise at least, and the latency to beat."""
 
     file_bytes: float
     sqnr_db: float
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def hasten(
         except RouteError as error:
             scores[recipe] = Score(False, None, None, 0, None, error.message)  # noqa: FBT003
         longest = max(longest, clock() - began)
-    return Hastened(fastest(scores, start, bounds), scores, unfinished)
+    return Hastened(fastest(scores, bounds), scores, unfinished)
 
 
 def assignments(layers: Sequence[Layer], start: Recipe, blamed: frozenset[str], keep: str) -> tuple[Recipe, ...]:
@@ -118,7 +119,7 @@ def _stretches(layers: Sequence[Layer]) -> list[tuple[int, list[str]]]:
     return found
 
 
-def fastest(scores: dict[Recipe, Score], start: Recipe, bounds: Bounds) -> Recipe | None:
+def fastest(scores: dict[Recipe, Score], bounds: Bounds) -> Recipe | None:
     """Choose the fastest that passes within the bounds, the smallest of equals; None where none is faster."""
 
     def seconds(recipe: Recipe) -> float:
@@ -131,7 +132,7 @@ def fastest(scores: dict[Recipe, Score], start: Recipe, bounds: Bounds) -> Recip
         if score.passed
         and score.file_bytes <= bounds.file_bytes
         and (score.sqnr_db is not None and score.sqnr_db >= bounds.sqnr_db)
-        and seconds(recipe) < (1 - SAME) * seconds(start)
+        and seconds(recipe) < (1 - SAME) * bounds.seconds
     ]
     if not able:
         return None

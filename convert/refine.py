@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convert.building import Chosen, Tried
-from convert.errors import EdgeproofError, RouteError
+from convert.errors import EdgeproofError, RouteError, RunStopped
 from convert.faster import LOSS_DB, SIZE_ALLOWANCE, Bounds, Hastened, hasten
 from convert.precision import QUANTIZERS, Layer, no_layers
 from convert.recipe import AVERAGE, MIN_MAX, Recipe
@@ -74,25 +74,32 @@ def other_defaults(bench: Bench, base: Attempt, tried: list[Tried]) -> list[Trie
 
 def hastened(bench: Bench, base: Chosen, chosen: Chosen, tried: list[Tried]) -> Chosen:
     """Search for a faster assignment where what passed is slower than the float artifact; say what became of it."""
-    request, float_one = bench.run.request, base.attempt
-    if request.recipe or not request.threads or request.search_seconds <= 0 or float_one is None:
+    request = bench.run.request
+    if request.recipe or not request.threads or request.search_seconds <= 0:
         return chosen
-    start = _start(chosen, tried)
-    if start is None or float_one.artifact is None:
-        return chosen
-    track = _Track(bench, base)
-    attempt, proof = start.attempt, start.proof
-    if attempt.artifact is None or attempt.recipe is None or proof is None:
-        raise ValueError("what passed was made and proven")
-    recipe, label = attempt.recipe, f"{attempt.artifact.format}: {attempt.recipe.precision}"
     try:
-        share = track.share(attempt.artifact, proof)
+        return _hastened(bench, base, chosen, tried)
+    except RunStopped:
+        raise
     except EdgeproofError as error:
-        bench.run.workers.require_open()
-        return _remarked(chosen, f"whether it is faster than the float artifact could not be told: {error.message}")
-    if not share.slower:
+        return _remarked(chosen, f"whether it could be faster could not be told: {error.message}")
+
+
+def _hastened(bench: Bench, base: Chosen, chosen: Chosen, tried: list[Tried]) -> Chosen:
+    float_one, request, start = base.attempt, bench.run.request, _start(chosen, tried)
+    if start is None or float_one is None or float_one.artifact is None or chosen.attempt is None:
         return chosen
-    bench.run.say(f"{label}: {share.median:.2f} times the float latency, looking for a faster assignment")
+    attempt, proof, kept = start.attempt, start.proof, chosen.attempt.artifact
+    if attempt.artifact is None or attempt.recipe is None or proof is None or kept is None or chosen.proof is None:
+        raise ValueError("what passed was made and proven")
+    track = _Track(bench, base)
+    share = now = track.share(kept, chosen.proof)
+    if not now.slower:
+        return chosen
+    if attempt.artifact != kept:
+        share = track.share(attempt.artifact, proof)
+    recipe, label = attempt.recipe, f"{attempt.artifact.format}: {attempt.recipe.precision}"
+    bench.run.say(f"{label}: {now.median:.2f} times the float latency, looking for a faster assignment")
     quantizer = QUANTIZERS[recipe.quantizer]
     layers = layers_of(bench, float_one.artifact, quantizer, recipe)
     float_seconds = share.seconds / share.median
@@ -111,7 +118,8 @@ def hastened(bench: Bench, base: Chosen, chosen: Chosen, tried: list[Tried]) -> 
         quantizer.keeps[0],
         Bounds(
             attempt.artifact.file_bytes + SIZE_ALLOWANCE * float_one.artifact.file_bytes,
-            max(sqnr_of(item) for item in (start, *(one for one in tried if one.passed))) - LOSS_DB,
+            sqnr_of(Tried(chosen.attempt, chosen.proof)) - LOSS_DB,
+            float_seconds * min(now.median, share.median),
         ),
         lambda one: score_recipe(
             bench,

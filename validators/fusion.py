@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import statistics
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 #: Kernels that compute in integers, by how ONNX Runtime calls them.
 INTEGER = ("QLinear", "QGemm", "QAttention", "MatMulInteger", "DynamicQuantize", "ConvInteger", "MatMulNBits")
 
-#: Runs that are profiled; times of operators differ little from run to run, and shares are told in whole percents.
-RUNS = 10
+#: Runs that are profiled, of which the middle one counts for each operator: the first are slow, and machines busy.
+RUNS = 20
 
 #: Kinds of float operators that are named; the rest are counted.
 NAMED = 5
@@ -100,10 +101,13 @@ def _shares(session: Any) -> tuple[tuple[str, float], ...]:
             session.run(None, inputs)
     except Exception:  # noqa: BLE001  sizes of one may be too small for a network: then no shares are told
         failed = True
-    times: Counter[str] = Counter()
+    seen: dict[tuple[str, str], list[int]] = defaultdict(list)  # by node: of the runs, the middle one counts
     for event in json.loads(Path(session.end_profiling()).read_text()):
         if event.get("cat") == "Node" and event["name"].endswith("kernel_time"):
-            times[event["args"]["op_name"]] += event["dur"]
+            seen[event["args"]["op_name"], event["args"]["node_index"]].append(event["dur"])
+    times: Counter[str] = Counter()
+    for (kind, _), durations in seen.items():
+        times[kind] += statistics.median(durations)  # type: ignore[assignment]  # of halves of microseconds, too
     total = sum(times.values())
     return () if failed or not total else tuple((kind, time / total) for kind, time in times.most_common())
 

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -86,6 +87,15 @@ def measure(name: str, forms: tuple[str, ...]) -> list[Result]:
     results = [judged(result, report, arguments, calibration, inputs, out) for result in results]
     shutil.rmtree(out / "stages", ignore_errors=True)
     return results
+
+
+def outcome(name: str, forms: tuple[str, ...]) -> list[Result]:
+    """Measure a model; where that cannot be done, the results say why, and the others are measured all the same."""
+    try:
+        return measure(name, forms)
+    except (RuntimeError, OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+        traceback.print_exc()
+        return [Result(name, form, tool_of(), reason=f"{type(error).__name__}: {error}"[:500]) for form in forms]
 
 
 def changed(result: Result, **fields: Any) -> Result:
@@ -179,9 +189,11 @@ def called(script: str, *arguments: str) -> list[str] | str:
 
 def kept_result(name: str, form: str, *, stale: bool) -> Result | None:
     found = read(name, form)
-    if found is None or (not stale and (found.tool, found.built_as) != (tool_of(), source_of(name)[0])):
-        return None
-    return found
+    if found is None or stale:
+        return found
+    # What has no report was stopped, or met something that a second run may not meet.
+    same = (found.tool, found.built_as) == (tool_of(), source_of(name)[0])
+    return found if same and found.status != "ERROR" else None
 
 
 def line(result: Result, *, kept: bool) -> str:
@@ -223,7 +235,7 @@ def main() -> None:
         found = {form: None if asked.again else kept_result(name, form, stale=asked.stale) for form in forms}
         missing = tuple(form for form in forms if found[form] is None)
         if missing and time.monotonic() < until:
-            for result in measure(name, missing):
+            for result in outcome(name, missing):
                 keep(result)
                 found[result.form] = result
         for form, result in found.items():

@@ -128,14 +128,18 @@ def path_of(name: str, form: str) -> Path:
 
 
 def read(name: str, form: str) -> Result | None:
-    """Give the kept result, of whatever code."""
+    """Give the kept result, of whatever code; None where there is none that can be read."""
     path = path_of(name, form)
     if not path.is_file():
         return None
-    found = json.loads(path.read_text())
-    found["ours"] = File(**found["ours"])
-    found["by_hand"] = {tool: File(**made) for tool, made in found["by_hand"].items()}
-    return Result(**found)
+    try:
+        found = json.loads(path.read_text())
+        found["ours"] = File(**found["ours"])
+        found["by_hand"] = {tool: File(**made) for tool, made in found["by_hand"].items()}
+        return Result(**found)
+    except (ValueError, KeyError, TypeError) as error:
+        print(f"{path.name} is of another bench, or damaged, and is measured again: {error}")
+        return None
 
 
 def keep(result: Result) -> None:

@@ -57,7 +57,12 @@ class Engine:
         return self.score(recipe)
 
     def hasten(
-        self, blamed: tuple[str, ...] = (), budget: float = 1e6, size: float = 1e9, db: float = 20.0
+        self,
+        blamed: tuple[str, ...] = (),
+        budget: float = 1e6,
+        size: float = 1e9,
+        db: float = 20.0,
+        beat: float = 0.0,
     ) -> Hastened:
         return hasten(
             LAYERS,
@@ -65,7 +70,7 @@ class Engine:
             self.score(START),
             blamed,
             "fp32",
-            Bounds(size, db),
+            Bounds(size, db, beat or self.score(START).latency_seconds or 0),
             self.evaluate,
             budget_seconds=budget,
             clock=lambda: self.now,
@@ -114,6 +119,12 @@ def test_nothing_is_taken_that_loses_quality_or_does_not_pass(monkeypatch):
     score = failing.score
     monkeypatch.setattr(failing, "score", lambda one: dataclasses.replace(score(one), passed=not one.kept))
     assert failing.hasten(("swish",)).recipe is None
+
+
+def test_what_another_quantizer_made_is_the_latency_to_beat():
+    # As integers it takes 30; the best assignment 7.5.
+    assert Engine().hasten(("swish",), beat=8.0).recipe is not None
+    assert Engine().hasten(("swish",), beat=7.6).recipe is None
 
 
 def test_a_gain_that_timing_cannot_tell_is_none(monkeypatch):
