@@ -15,7 +15,7 @@ from convert.precision import QUANTIZERS, Layer, no_layers
 from convert.recipe import AVERAGE, MIN_MAX, Recipe
 from convert.search import Point as SearchPoint
 from convert.search import Score, front
-from convert.spec import BATCH, CALIBRATED, INT8, INT8_DYNAMIC, Artifact
+from convert.spec import BATCH, CALIBRATED, FLOAT_IO, INT8, INT8_DYNAMIC, Artifact
 from convert.trials import Bench, announced, described, layers_of, score_recipe, sqnr_of, try_recipe
 from validators.prove import Proof, seen_as_file
 from validators.report import Attempt, GivenUp, Point
@@ -73,8 +73,13 @@ def other_defaults(bench: Bench, base: Attempt, tried: list[Tried]) -> list[Trie
 
 
 def hastened(bench: Bench, base: Chosen, chosen: Chosen, tried: list[Tried]) -> Chosen:
-    """Search for a faster assignment where what passed is slower than the float artifact; say what became of it."""
+    """Search for a faster assignment where what passed is slower than the float artifact; say what became of it.
+
+    An artifact that takes and gives integers may be for hardware without floats, so that none is put into it for speed.
+    """
     request = bench.run.request
+    if request.io != FLOAT_IO:
+        return chosen
     if request.recipe or not request.threads or request.search_seconds <= 0:
         return chosen
     try:
@@ -225,7 +230,7 @@ def _reported(
         kept=len(attempts) - 1,
         given_up=(
             *chosen.report.given_up,
-            *(GivenUp(one.layer, operators.get(one.layer, ""), one.precision, None) for one in more),
+            *(GivenUp(one.layer, operators.get(one.layer, ""), one.precision, None, "latency") for one in more),
         ),
     )
     words = f"with {len(more)} more layer(s) left in float it takes {after}; without, {before}"

@@ -115,12 +115,16 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """One layer that a search left in a higher precision, and what the network keeps where it alone is quantized."""
+    """One layer that a search left in a higher precision, and what the network keeps where it alone is quantized.
+
+    `gains` says what it was given up for: quality, or latency.
+    """
 
     layer: str
     operator: str
     precision: str
     alone_sqnr_db: float | None
+    gains: str = "quality"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def test_every_precision_is_an_artifact_of_its_own_with_its_proof(command, sampl
         assert target["artifact"]["precision"] == target["precision"]
     full, _, int8 = report["targets"]
     assert int8["beside"]["file_bytes"] == full["artifact"]["file_bytes"] > int8["artifact"]["file_bytes"]
-    (attempt,) = int8["attempts"]
+    attempt = int8["attempts"][int8["kept"]]  # others may have been slower, or lost more
     assert attempt["quality"]["status"] == "PASS"
     assert 0.8 < attempt["parity"]["outputs"][0]["ratio"] < 1.25
     assert report["calibration"]["count"] == 200
