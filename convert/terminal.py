@@ -294,8 +294,9 @@ def quality_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--metric",
             default="",
-            metavar="PLACE:CALLABLE",
-            help="What scores outputs against the labels, greater being better.  [default: top-1 accuracy]",
+            metavar="NAME",
+            help="What scores outputs, greater being better: top1, top5, miou, perplexity, boxes, or PLACE:CALLABLE of "
+            "yours.  [default: top1]",
         ),
         click.option(
             "--min-agreement", type=share, metavar="SHARE", help="Least share of equal top answers on real inputs."

@@ -1,4 +1,4 @@
-"""What is left of a task's metric: the share of right answers, or whatever the user's own callable scores.
+"""What is left of a task's metric: one of those known by name, or whatever the user's own callable scores.
 
 Metrics are higher for better answers. What is kept is judged by its lower bound over resamplings of the rows, the same
 rows for both models.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,16 +19,11 @@ from convert.errors import UsageError
 from convert.worker import summary
 from validators import tolerance
 from validators.confidence import lower_ratio, resampled, upper_share
+from validators.scores import LABELS_FORM, TOP1, Answers, Labels, Score, named
 
 if TYPE_CHECKING:
     import numpy as np
 
-#: Answers of a model to all rows: by output, the rows along the leading axis.
-Answers = dict[str, "np.ndarray"]
-
-TOP1 = "top-1 accuracy"
-
-LABELS_FORM = "an .npy or .npz of one right answer per row of the inputs file, or a .csv with one per line"
 METRIC_FORM = (
     "it is called with a dictionary of output arrays, rows first, and the labels, and returns a number for all rows or "
     "an array of one number per row, zero or above, higher for better"
@@ -89,10 +84,10 @@ def joined(name: str, rows: Sequence[np.ndarray]) -> np.ndarray:
 def measure(expected: Answers, actual: Answers, scoring: Scoring) -> MetricQuality:
     """Score the source's and the artifact's answers; raises UsageError where labels or metric do not fit."""
     labels = _labels(expected, scoring)
-    if scoring.metric:
+    if ":" in scoring.metric:
         name, score = _users(scoring.metric)
     else:
-        name, score = TOP1, _top1(expected, labels)
+        name, score, labels = named(scoring.metric or TOP1, expected, labels)
     source, artifact = score(expected, labels), score(actual, labels)
     rows = _rows(expected)
     had, has = _mean(source), _mean(artifact)
@@ -106,10 +101,6 @@ def measure(expected: Answers, actual: Answers, scoring: Scoring) -> MetricQuali
     else:
         least = lower_ratio(artifact, source)  # type: ignore[arg-type]
     return MetricQuality(name, rows, had, has, has / had, least, upper_share(0, rows))
-
-
-Labels = Mapping[str, "np.ndarray"]
-Score = Callable[[Answers, Labels], "np.ndarray | float"]
 
 
 def _mean(score: np.ndarray | float) -> float:
@@ -203,61 +194,6 @@ def _column(path: Path) -> np.ndarray:
                 if number != lines[0][0]:
                     raise ValueError(f"line {number} is no number: {row[0]!r}") from None
     return np.array(values)
-
-
-def _top1(expected: Answers, labels: Labels) -> Score:
-    """Choose the output that the labels are right answers to, and score it by the share of equal top answers."""
-    name, right = _only(labels, expected)
-    fix = f"give {LABELS_FORM}, or say how answers are scored with --metric"
-    if right.dtype.kind not in "iu":
-        raise UsageError(f"--labels: they are {right.dtype}, and numbers of classes are integers", fix=fix)
-    fitting = [output for output, array in expected.items() if _answers_to(array, right)]
-    if name in fitting:
-        fitting = [name]
-    if len(fitting) != 1:
-        shapes = ", ".join(f"{output} {list(array.shape)}" for output, array in expected.items())
-        which = "several outputs" if fitting else "no output"
-        raise UsageError(
-            f"--labels: {list(right.shape)} right answers fit {which} of {shapes}",
-            fix=f"name the array in an .npz as its output: {', '.join(fitting)}" if fitting else fix,
-        )
-    output = fitting[0]
-    scores = expected[output].dtype.kind == "f"
-    classes = expected[output].shape[-1] if scores else None
-    if int(right.min()) < 0 or (classes is not None and int(right.max()) >= classes):
-        limit = f"0..{classes - 1}" if classes is not None else "0 and above"
-        raise UsageError(
-            f"--labels: they hold {right.min()}..{right.max()}, and {output} has the classes {limit}",
-            fix="count classes from 0, in the order of the output",
-        )
-
-    def score(answers: Answers, answers_to: Labels) -> np.ndarray:
-        given, want = answers[output], answers_to[name]
-        equal: np.ndarray = (given.argmax(-1) if scores else given) == want
-        shares: np.ndarray = equal.reshape(len(equal), -1).mean(axis=1)
-        return shares
-
-    return score
-
-
-def _only(labels: Labels, expected: Answers) -> tuple[str, np.ndarray]:
-    """Give the labels, of several arrays the one that is named as an output."""
-    if len(labels) == 1:
-        return next(iter(labels.items()))
-    named = [name for name in labels if name in expected]
-    if len(named) != 1:
-        raise UsageError(
-            f"--labels: the file holds {len(labels)} arrays: {', '.join(labels) or 'none'}",
-            fix="give one array, or name one as the output it belongs to, or score them with --metric",
-        )
-    return named[0], labels[named[0]]
-
-
-def _answers_to(array: np.ndarray, right: np.ndarray) -> bool:
-    """Whether an output has scores of classes for every label, or is a class for every label."""
-    if array.dtype.kind == "f":
-        return array.shape[:-1] == right.shape and array.ndim > 1 and array.shape[-1] > 1
-    return array.shape == right.shape
 
 
 def _users(text: str) -> tuple[str, Score]:

@@ -21,9 +21,10 @@ from convert.worker import Environment, Workers
 from validators import tolerance
 from validators.confidence import upper_share
 from validators.inputs import GENERATED, CaseSet
-from validators.metric import Answers, MetricQuality, Scoring, joined, measure, read_labels
+from validators.metric import MetricQuality, Scoring, joined, measure, read_labels
 from validators.parity import Reference
 from validators.runtimes import Outputs
+from validators.scores import TITLES, Answers
 from validators.structure import Binding
 from validators.verdict import Status
 
@@ -234,7 +235,7 @@ def assess(
     Raises what `judge` raises, or a WorkerError where the user's metric ends its process.
     """
     job = Judging(reference, artifact, cases, binding, precision, gate)
-    return workers.run(f"metric-{label}", perform, job, ENVIRONMENT).value if gate.metric else perform(job)
+    return workers.run(f"metric-{label}", perform, job, ENVIRONMENT).value if ":" in gate.metric else perform(job)
 
 
 def check_gate(gate: QualityGate, *, inputs: bool) -> None:
@@ -255,8 +256,9 @@ def check_gate(gate: QualityGate, *, inputs: bool) -> None:
         )
     if gate.labels:
         read_labels(Path(gate.labels))
-    if gate.metric and ":" not in gate.metric:
-        raise UsageError(f"cannot read --metric {gate.metric!r}", fix=f"write it as {FORM}")
+    if gate.metric and ":" not in gate.metric and gate.metric not in TITLES:
+        fix = f"name one of {', '.join(TITLES)}, or write a callable as {FORM}"
+        raise UsageError(f"cannot read --metric {gate.metric!r}", fix=fix)
 
 
 def rehearse(workers: Workers, reference: Reference, cases: CaseSet, gate: QualityGate) -> None:
