@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,21 @@ RETIRING = (
     "PyTorch has announced that it will remove its quantized tensors (pytorch#184982): run the artifact with a "
     "version that still has them, as 2.13 does"
 )
+
+
+#: Puts kernels in the place of the layers it is given; gives those it did, and what else there is to say.
+Put = Callable[[Script, tuple[Place, ...]], tuple[Sequence[Place], Sequence[str]]]
+
+
+def reduced(task: Reduction, kinds: Sequence[str], put: Put) -> Reduced:
+    """Let `put` reduce the layers of these kinds that are not kept, and write the archive.
+
+    Raises UsageError for a kept layer that is not there, RouteError where nothing can be reduced.
+    """
+    script, found, chosen = open_base(task, kinds)
+    done, notes = put(script, chosen)
+    kept = [entry.layer for entry in task.recipe.kept]
+    return finish(script, task, (*left_float(found, done, kept), *notes, RETIRING))
 
 
 def open_base(task: Reduction, kinds: Sequence[str]) -> tuple[Script, tuple[Place, ...], tuple[Place, ...]]:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import RouteError
 from convert.formats._torchscript_graph import QINT8_DTYPE, Script, inputs, replace
 from convert.formats._torchscript_layers import CELLS, EMBEDDING, LINEAR, RECURRENT, Place
-from convert.precision import QUANTIZERS, Layer, Quantizer, Reduced, Reduction
+from convert.precision import QUANTIZERS, Quantizer, Reduced, Reduction
 from convert.precision._torchscript import (
     REDUCED_RANGE,
-    RETIRING,
     TORCHSCRIPT,
-    finish,
-    left_float,
     listed,
-    open_base,
     quantized,
+    reduced,
     store_table,
 )
 from convert.spec import INT8_DYNAMIC
@@ -34,15 +31,17 @@ WITH_BIAS, WITHOUT_BIAS = 4, 2
 
 def quantize(task: Reduction) -> Reduced:
     """Put PyTorch's dynamic kernels in the place of linear and recurrent layers."""
-    script, found, chosen = open_base(task, KINDS)
+    return reduced(task, KINDS, _put)
+
+
+def _put(script: Script, chosen: tuple[Place, ...]) -> tuple[list[Place], tuple[str, ...]]:
     done = [place for place in chosen if as_it_comes(script, place)]
     if not done:
         raise RouteError(
             "nothing in it can be int8-dynamic: its recurrent layers have projections or take packed sequences",
             fix="use int8-weights",
         )
-    kept = [entry.layer for entry in task.recipe.kept]
-    return finish(script, task, (*left_float(found, done, kept), RETIRING))
+    return done, ()
 
 
 def as_it_comes(script: Script, place: Place) -> bool:
@@ -104,11 +103,6 @@ def _cell(weights: tuple[torch.Tensor, ...]) -> Any:
     return torch.ops.quantized.make_quantized_cell_params_dynamic(*packs, *biases, REDUCED_RANGE)
 
 
-def layers(base: Path) -> tuple[Layer, ...]:
-    """List the linear and recurrent layers."""
-    return listed(base, KINDS)
-
-
 QUANTIZERS.register(
     Quantizer(
         name="torch-dynamic",
@@ -119,6 +113,6 @@ QUANTIZERS.register(
         why="the only dynamic kernels PyTorch has",
         environment=TORCHSCRIPT,
         quantize=quantize,
-        layers=layers,
+        layers=partial(listed, kinds=KINDS),
     )
 )

@@ -28,16 +28,7 @@ from convert.formats._torchscript_layers import (
 )
 from convert.precision import QUANTIZERS, Layer, Quantizer, Reduced, Reduction
 from convert.precision._ranges import Ends, Observer, remembered
-from convert.precision._torchscript import (
-    REDUCED_RANGE,
-    RETIRING,
-    TORCHSCRIPT,
-    finish,
-    left_float,
-    listed,
-    open_base,
-    quantized,
-)
+from convert.precision._torchscript import REDUCED_RANGE, TORCHSCRIPT, listed, quantized, reduced
 from convert.precision.torchscript_dynamic import as_it_comes
 from convert.recipe import RANGES
 from convert.spec import INT8, Scale
@@ -56,7 +47,10 @@ BITS = 7 if REDUCED_RANGE else 8
 
 def quantize(task: Reduction) -> Reduced:
     """Put PyTorch's quantized kernels in the place of layers, with integers between neighbours."""
-    script, found, chosen = open_base(task, KINDS)
+    return reduced(task, KINDS, lambda script, chosen: _put(task, script, chosen))
+
+
+def _put(task: Reduction, script: Script, chosen: tuple[Place, ...]) -> tuple[list[Place], tuple[str, ...]]:
     coming = [place for place in chosen if place.kind in COMING or not _outermost(script, place)]
     static = _worthwhile(script, [place for place in chosen if place not in coming])
     if not any(place.weights for place in static.values()):
@@ -70,10 +64,8 @@ def quantize(task: Reduction) -> Reduced:
         _integers(script, place, *scales[name])
     _join(script)
     done = [*static.values(), *(place for place in coming if place.kind != CONV and as_it_comes(script, place))]
-    kept = [entry.layer for entry in task.recipe.kept]
     others = [place.name for place in coming if place in done and place.kind != EMBEDDING]
-    mixed = (f"their inputs are quantized as they come: {', '.join(others)}",) if others else ()
-    return finish(script, task, (*left_float(found, done, kept), *mixed, RETIRING))
+    return done, (f"their inputs are quantized as they come: {', '.join(others)}",) if others else ()
 
 
 def _outermost(script: Script, place: Place) -> bool:

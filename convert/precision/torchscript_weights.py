@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from convert.formats._torchscript_graph import DEQUANTIZE, Script, inputs
-from convert.formats._torchscript_layers import CELLS, CONV, EMBEDDING, LINEAR, RECURRENT
-from convert.precision import QUANTIZERS, Layer, Quantizer, Reduced, Reduction
-from convert.precision._torchscript import (
-    RETIRING,
-    TORCHSCRIPT,
-    finish,
-    left_float,
-    listed,
-    open_base,
-    quantized,
-    store_table,
-)
+from convert.formats._torchscript_layers import CELLS, CONV, EMBEDDING, LINEAR, RECURRENT, Place
+from convert.precision import QUANTIZERS, Quantizer, Reduced, Reduction
+from convert.precision._torchscript import TORCHSCRIPT, listed, quantized, reduced, store_table
 from convert.spec import INT8_WEIGHTS
 
 KINDS = (LINEAR, CONV, RECURRENT, EMBEDDING)
@@ -29,7 +20,10 @@ SLOWER = "weights are made floats anew in every run: the file is smaller, and no
 
 def quantize(task: Reduction) -> Reduced:
     """Store the weights as integers with one scale per channel, with the operator that makes them floats."""
-    script, found, chosen = open_base(task, KINDS)
+    return reduced(task, KINDS, _put)
+
+
+def _put(script: Script, chosen: tuple[Place, ...]) -> tuple[tuple[Place, ...], tuple[str, ...]]:
     for place in chosen:
         if place.kind == EMBEDDING:
             store_table(script, place)
@@ -38,8 +32,7 @@ def quantize(task: Reduction) -> Reduced:
                 _store(script, value, inputs(place.node)[CELLS].node())
         else:
             _store(script, inputs(place.node)[1], place.node)
-    kept = [entry.layer for entry in task.recipe.kept]
-    return finish(script, task, (*left_float(found, chosen, kept), SLOWER, RETIRING))
+    return chosen, (SLOWER,)
 
 
 def _store(script: Script, value: Any, node: Any) -> None:
@@ -52,11 +45,6 @@ def _store(script: Script, value: Any, node: Any) -> None:
             node.replaceInput(position, stored)
 
 
-def layers(base: Path) -> tuple[Layer, ...]:
-    """List the layers with weights."""
-    return listed(base, KINDS)
-
-
 QUANTIZERS.register(
     Quantizer(
         name="torch-weights",
@@ -67,6 +55,6 @@ QUANTIZERS.register(
         why="dequantize is an operator of PyTorch's own, and reaches every layer",
         environment=TORCHSCRIPT,
         quantize=quantize,
-        layers=layers,
+        layers=partial(listed, kinds=KINDS),
     )
 )
