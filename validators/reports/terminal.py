@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.markup import escape
@@ -143,7 +145,7 @@ def _remarks(target: TargetReport) -> list[str]:
                 lines += [f"{name}: {escape(finding.message)}" for finding in notes if finding.check == "ideal"]
             if target.status is Status.PASS and attempt.recipe is not None and attempt.artifact is not None:
                 lines += [f"{name}: {escape(note)}" for note in attempt.artifact.notes]
-                lines += _kept(name, attempt.recipe)
+                lines += _kept(name, attempt.recipe, {item.layer: item.operator for item in target.given_up})
             if target.status is not Status.PASS and attempt.fix:
                 lines.append(f"  fix: {escape(attempt.fix)}")
             continue
@@ -174,16 +176,23 @@ def _remarks(target: TargetReport) -> list[str]:
     return lines
 
 
-def _kept(name: str, recipe: Recipe) -> list[str]:
-    """Name the layers that are not quantized as the rest."""
+def _kept(name: str, recipe: Recipe, operators: Mapping[str, str]) -> list[str]:
+    """Name the layers that are not quantized as the rest; what they are is told where a search looked at them."""
     by_precision: dict[str, list[str]] = {}
     for kept in recipe.kept:
-        by_precision.setdefault(kept.precision, []).append(kept.layer)
+        by_precision.setdefault(kept.precision, []).append(_called(kept.layer, operators.get(kept.layer, "")))
     return [
         f"{name}: kept in {precision}: {escape(', '.join(layers[:LAYERS_SHOWN]))}"
         + (f" and {len(layers) - LAYERS_SHOWN} more" if len(layers) > LAYERS_SHOWN else "")
         for precision, layers in by_precision.items()
     ]
+
+
+def _called(layer: str, operator: str) -> str:
+    """Name a layer, with its operator where the name does not tell it, as `arith.constant12;...` does not."""
+    kind = operator.partition(" ")[0]
+    told = all(word in layer.lower() for word in re.findall("[a-z]{2,}", kind.lower()))
+    return layer if told else f"{layer} ({kind})"
 
 
 def _front(name: str, points: tuple[Point, ...]) -> list[str]:

@@ -8,11 +8,13 @@ import msgspec
 import pytest
 
 from convert.errors import UnknownName
+from convert.recipe import Kept, Recipe
 from convert.spec import Artifact, ModelFacts, Signature, SourceFile, TensorSpec
 from validators.latency import Measurement
 from validators.report import (
     SCHEMA_VERSION,
     Attempt,
+    GivenUp,
     ReferenceReport,
     Report,
     Stage,
@@ -359,6 +361,17 @@ def test_rescues_and_what_a_runtime_must_be_are_shown():
     text = shown(target(attempts=(kept,), artifact=made))
     assert "onnx: rescue: Erfc rewritten as 1 - Erf" in text
     assert "build/m/m.onnx, ONNX opset 18" in text
+
+
+def test_a_layer_whose_name_tells_nothing_is_shown_with_its_operator():
+    names = {"arith.constant12;": "FULLY_CONNECTED", "block/conv2d_1": "CONV_2D", "head": "linear 10x32"}
+    recipe = Recipe("tflite", "int8", "ai-edge-quantizer", kept=tuple(Kept(name, "fp32") for name in names))
+    given_up = tuple(GivenUp(name, operator, "fp32", None) for name, operator in names.items())
+    made = dataclasses.replace(attempt("litert-torch", GOOD), recipe=recipe)
+
+    text = shown(target(attempts=(made,), given_up=given_up))
+    assert "kept in fp32: arith.constant12; (FULLY_CONNECTED), block/conv2d_1, head (linear)" in text
+    assert "kept in fp32: arith.constant12;, block/conv2d_1, head" in shown(target(attempts=(made,)))
 
 
 def test_an_artifact_that_failed_says_how_to_see_it_again():
