@@ -90,6 +90,8 @@ def judge(tmp_path: Path) -> Callable[..., Verdict]:
         ideal: Answers | None = None,
         ideal_failures: Mapping[str, str] | None = None,
         real: tuple[str, ...] = (),
+        farthest: float | None = None,
+        nudged: Answers | None = None,
     ) -> Verdict:
         native = write("source", source, source_failures or {})
         actual = write("artifact", artifact, artifact_failures or {})
@@ -106,6 +108,7 @@ def judge(tmp_path: Path) -> Callable[..., Verdict]:
         reference = parity.Reference(native, wide, "" if wide else "float64 does not run here")
         simulated = write("ideal", ideal, ideal_failures or {}) if ideal is not None else None
         binding = Binding((), outputs, tuple((fixed or {}).items()))
-        return parity.judge(reference, actual, cases, binding, precision, simulated)
+        swayed = write("nudged", nudged, {}) if nudged is not None else None
+        return parity.judge(reference, actual, cases, binding, precision, simulated, farthest, swayed)
 
     return judged

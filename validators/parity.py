@@ -45,10 +45,14 @@ def judge(
     binding: Binding,
     precision: str = FP32,
     ideal: Outputs | None = None,
+    farthest: float | None = None,
+    nudged: Outputs | None = None,
 ) -> Verdict:
     """Compare an artifact's outputs with its source's, over every case both could run.
 
-    A reduced precision is judged against its `ideal`'s outputs, which have the artifact's names.
+    A reduced precision is judged against its `ideal`'s outputs, which have the artifact's names: by R, and by D where
+    there is a bound on it, `farthest`, from which `nudged`, the outputs of the ideal with its constants nudged, can
+    acquit it.
 
     All that could make agreement meaningless comes first: cases that did not run, answers that vary between runs,
     dtypes and shapes that differ, NaN and infinity in other places, outputs that do not vary with the input.
@@ -66,7 +70,9 @@ def judge(
     with contextlib.ExitStack() as files:
         native, actual = (files.enter_context(np.load(path)) for path in (reference.native.path, artifact.path))
         wide: Stored = files.enter_context(np.load(oracle)) if oracle else native
-        simulated: Stored | None = files.enter_context(np.load(ideal.path)) if ideal is not None else None
+        simulated, swayed = (
+            files.enter_context(np.load(side.path)) if side is not None else None for side in (ideal, nudged)
+        )
         findings += _deterministic(native, actual, binding)
         broken = list(_shapes(native, actual, binding, usable))
         findings += broken
@@ -78,10 +84,11 @@ def judge(
         findings += _influence(native, actual, cases, binding, usable, simulated)
         outputs = [
             _output(
-                _Sides(expected, found, native, actual, wide if oracle else None, simulated),
+                _Sides(expected, found, native, actual, wide if oracle else None, simulated, swayed),
                 usable,
                 precision,
                 _beyond(cases, precision, usable),
+                farthest,
             )
             for expected, found in binding.outputs
         ]
@@ -272,6 +279,8 @@ class _Sums:
     error: float = 0.0  # of squares, artifact minus basis
     noise: float = 0.0  # of squares, reference minus basis
     allowed: float = 0.0  # of squares, ideal minus basis; the reference is the ideal of fp32
+    apart: float = 0.0  # of squares, artifact minus ideal
+    sway: float = 0.0  # of squares, nudged ideal minus ideal
     signal: float = 0.0  # of squares of the basis
     actual: float = 0.0  # of squares of the artifact
     product: float = 0.0
@@ -306,6 +315,7 @@ class _Sides:
     actual: Stored
     wide: Stored | None
     ideal: Stored | None
+    nudged: Stored | None = None
 
 
 def _beyond(cases: CaseSet, precision: str, usable: tuple[str, ...]) -> frozenset[str]:
@@ -317,8 +327,13 @@ def _beyond(cases: CaseSet, precision: str, usable: tuple[str, ...]) -> frozense
     return frozenset(usable) - frozenset(real) if precision in CALIBRATED and real else frozenset()
 
 
-def _output(sides: _Sides, usable: tuple[str, ...], precision: str, beyond: frozenset[str]) -> OutputParity:
-    """Measure one output over all cases and judge it; those `beyond` the ranges count one by one only."""
+def _output(
+    sides: _Sides, usable: tuple[str, ...], precision: str, beyond: frozenset[str], farthest: float | None
+) -> OutputParity:
+    """Measure one output over all cases and judge it; those `beyond` the ranges count one by one only.
+
+    `farthest` it may be from its ideal, over what that errs; None where that tells no fault.
+    """
     name, native, wide = sides.expected, sides.native, sides.wide
     if native[f"{usable[0]}/{name}"].dtype.kind != "f":
         return _exact(sides, usable, precision)
@@ -329,9 +344,10 @@ def _output(sides: _Sides, usable: tuple[str, ...], precision: str, beyond: froz
     chaotic = () if wide is None else _chaotic(name, native, wide, usable)
     for case in usable:
         key = f"{case}/{name}"
-        allowed = None if sides.ideal is None else sides.ideal[f"{case}/{sides.found}"]
+        made = f"{case}/{sides.found}"
+        allowed, nudged = (None if side is None else side[made] for side in (sides.ideal, sides.nudged))
         into = aside if case in chaotic or case in beyond else sums
-        _add(into, case, basis[key], native[key], sides.actual[f"{case}/{sides.found}"], allowed)
+        _add(into, case, basis[key], native[key], sides.actual[made], allowed, nudged)
     if not sums.elements:
         reason = "no element is finite, so there is nothing to compare"
         return OutputParity(name, Status.NOT_RUN, reason, "none", 0)
@@ -342,6 +358,9 @@ def _output(sides: _Sides, usable: tuple[str, ...], precision: str, beyond: froz
     status, reason, ratio, bound = _verdict(
         rmse, rms, judged_by, scaled, max(sums.worst_case(), aside.worst_case()), precision
     )
+    near = _near(sums, rms, farthest) if sides.ideal is not None and judged_by else _Near()
+    if status is Status.PASS and near.fault:
+        status, reason = Status.FAIL, f"{near.fault}; R {ratio:.3g} does not show it, bound {bound:g}"
     tolerated = f"scaled_max_{precision}" if sides.ideal is None else "the source itself"
     return OutputParity(
         name=name,
@@ -357,6 +376,8 @@ def _output(sides: _Sides, usable: tuple[str, ...], precision: str, beyond: froz
         reference_rms=rms,
         reference_noise_rmse=noise,
         ideal_rmse=None if sides.ideal is None else judged_by,
+        distance=near.distance,
+        distance_bound=near.bound,
         sqnr_db=10 * math.log10(sums.signal / sums.error) if sums.error and sums.signal else None,
         cosine=sums.product / math.sqrt(sums.signal * sums.actual) if sums.signal and sums.actual else None,
         top1_agreement=sums.rows_agreed / sums.rows if sums.rows else None,
@@ -390,7 +411,13 @@ def _covers(oracle: np.ndarray, native: np.ndarray) -> bool:
 
 
 def _add(
-    sums: _Sums, case: str, basis: np.ndarray, native: np.ndarray, actual: np.ndarray, ideal: np.ndarray | None
+    sums: _Sums,
+    case: str,
+    basis: np.ndarray,
+    native: np.ndarray,
+    actual: np.ndarray,
+    ideal: np.ndarray | None,
+    nudged: np.ndarray | None,
 ) -> None:
     """Add one case to the sums; elements that are not finite were compared by place already."""
     import numpy as np
@@ -404,7 +431,11 @@ def _add(
     square, noise, signal = (float(np.square(values).sum()) for values in (error, ref - want, want))
     allowed = noise
     if ideal is not None:
-        allowed = float(np.square(np.where(finite, ideal, 0).astype(np.float64) - want).sum())
+        simulated = np.where(finite, ideal, 0).astype(np.float64)
+        allowed = float(np.square(simulated - want).sum())
+        sums.apart += float(np.square(have - simulated).sum())
+        if nudged is not None:
+            sums.sway += float(np.square(np.where(finite, nudged, 0).astype(np.float64) - simulated).sum())
     sums.elements += count
     sums.error += square
     sums.noise += noise
@@ -446,6 +477,48 @@ def _verdict(
         return Status.PASS, f"errs {ratio:.3g} times what {peer}, bound {bound:g}", ratio, bound
     told = "where that does not err at all" if ratio is None else f"{ratio:.4g} times what {peer}"
     return Status.FAIL, f"{fault}errs {told}, bound {bound:g}", ratio, bound
+
+
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """How far an output is from its ideal's, over what that errs; what it may be, and the fault where it is farther."""
+
+    distance: float | None = None
+    bound: float | None = None
+    fault: str = ""
+
+
+def _near(sums: _Sums, rms: float, farthest: float | None) -> _Near:
+    """Judge D: two errors of one size need not be the same error.
+
+    An ideal that answers otherwise when its constants are nudged says where a right artifact may be as well.
+    """
+    distance, sway = math.sqrt(sums.apart / sums.allowed), math.sqrt(sums.sway / sums.allowed)
+    if farthest is None:
+        return _Near(distance)
+    bound = max(farthest, tolerance.DISTANCE_OVER_SWAY * sway)
+    if distance <= bound or sums.apart <= (tolerance.FLOOR * rms) ** 2 * sums.elements:
+        return _Near(distance, bound)
+    return _Near(
+        distance,
+        bound,
+        f"conversion fault: it differs from an ideal by {distance:.3g} times what that errs (D), bound {bound:.3g}",
+    )
+
+
+def in_doubt(verdict: Verdict) -> bool:
+    """Whether D alone speaks against an artifact, which a nudged ideal may acquit."""
+    failed = [output for output in verdict.outputs if output.status is Status.FAIL]
+    return (
+        bool(failed)
+        and all(finding.status is Status.PASS for finding in verdict.findings)
+        and all(
+            None not in (o.distance, o.distance_bound, o.ratio, o.bound)
+            and o.distance > o.distance_bound  # type: ignore[operator]
+            and o.ratio <= o.bound  # type: ignore[operator]
+            for o in failed
+        )
+    )
 
 
 def _exact(sides: _Sides, usable: tuple[str, ...], precision: str) -> OutputParity:

@@ -203,7 +203,16 @@ def prove(
     except EdgeproofError as error:
         unknown = Verdict.not_run(f"nothing tells a conversion fault from the loss of precision: {error.message}")
         return Proof(verdict, unknown, binding, facts, able, tuple(stages))
-    judged = parity.judge(baseline.outputs, ran, baseline.cases, binding, precision, ideal)
+    farthest = IDEALS[artifact.format].told_by_distance(precision, facts.operators)
+    sides = (baseline.outputs, ran, baseline.cases, binding, precision, ideal)
+    judged = parity.judge(*sides, farthest)
+    if parity.in_doubt(judged):
+        try:
+            nudged, _ = _ideal(workers, baseline, able, artifact, binding, base, label, precision, stages, nudged=True)
+        except EdgeproofError as error:
+            unknown = Verdict.not_run(f"{judged.reason}; and the ideal cannot be nudged: {error.message}")
+            return Proof(verdict, unknown, binding, facts, able, tuple(stages))
+        judged = parity.judge(*sides, farthest, nudged)
     said = tuple(Finding("ideal", Status.PASS, note) for note in notes)
     judged = dataclasses.replace(judged, findings=(*judged.findings, *said))
     good = assess(workers, baseline.outputs, ran, baseline.cases, binding, precision, gate or QualityGate(), label)
@@ -278,18 +287,23 @@ def _ideal(
     label: str,
     precision: str,
     stages: list[StageRun],
+    *,
+    nudged: bool = False,
 ) -> tuple[Outputs, tuple[str, ...]]:
     """Build the ideal of a reduced artifact, run it, and give its outputs, under the artifact's names, and its notes.
+
+    `nudged`: with its constants changed a little.
 
     Raises LoadError or a WorkerError where it cannot be had.
     """
     if artifact.format not in IDEALS.names():
         raise LoadError(f"no ideal is known for {artifact.format}")
     ideal = IDEALS[artifact.format]
-    out = str(workers.folder / f"ideal-{label}" / Path(artifact.path).name)
-    task = Building(artifact.format, precision, base, artifact.path, out)
-    built = workers.run(f"ideal-{label}", build, task, ideal.environment)
-    stages.append(StageRun(f"ideal-{label}", built.seconds, built.command))
+    stage = f"{'nudged' if nudged else 'ideal'}-{label}"
+    out = str(workers.folder / stage / Path(artifact.path).name)
+    task = Building(artifact.format, precision, base, artifact.path, out, nudged)
+    built = workers.run(stage, build, task, ideal.environment)
+    stages.append(StageRun(stage, built.seconds, built.command))
     engine = RUNTIMES[ideal.runtime] if ideal.runtime else runtime
     floats = tuple(
         dataclasses.replace(feed, dtype="float32", scale=None) if feed.scale is not None else feed
@@ -297,7 +311,7 @@ def _ideal(
     )
     plain = dataclasses.replace(artifact, path=built.value.path)
     unscaled = dataclasses.replace(binding, feeds=floats, scales=())
-    return _run(workers, baseline, engine, plain, unscaled, f"run-ideal-{label}", stages), built.value.notes
+    return _run(workers, baseline, engine, plain, unscaled, f"run-{stage}", stages), built.value.notes
 
 
 def time_artifact(

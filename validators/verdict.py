@@ -64,6 +64,8 @@ class OutputParity:
     reference_rms: float = 0.0
     reference_noise_rmse: float | None = None
     ideal_rmse: float | None = None  # of the simulation that a reduced precision is judged by
+    distance: float | None = None  # D = rmse(artifact, ideal) / ideal_rmse, of a reduced precision
+    distance_bound: float | None = None  # None where D is not judged
     sqnr_db: float | None = None
     cosine: float | None = None
     top1_agreement: float | None = None

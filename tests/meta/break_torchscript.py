@@ -39,6 +39,21 @@ def one_scale(script: Script) -> None:
     repacked(script, "linear_1", change)
 
 
+def hidden_scale(script: Script) -> None:
+    """Make one channel's scale of the layer before the last 1.2 times what it was."""
+
+    def change(integers, scales, zeros):
+        scales[3] *= 1.2
+        return integers, scales, zeros
+
+    repacked(script, "linear_0", change)
+
+
+def hidden_weight(script: Script) -> None:
+    """Make the weight of the layer before the last 1.05 times what it was."""
+    repacked(script, "linear_0", lambda held, scales, zeros: (held, scales * 1.05, zeros))
+
+
 def one_zero_point(script: Script) -> None:
     """Move one channel's zero point by 3."""
 
@@ -60,6 +75,12 @@ def another_epsilon(script: Script) -> None:
     node.replaceInput(4, script.constant(0.1, node))
 
 
+def larger_epsilon(script: Script) -> None:
+    """Add half a thousandth more to the variance."""
+    (node,) = script.nodes("aten::layer_norm")
+    node.replaceInput(4, script.constant(1.5e-3, node))
+
+
 def narrow_range(script: Script) -> None:
     """Clip the input to a fifth of its range, with finer levels."""
     node = script.nodes(QUANTIZE)[0]
@@ -68,7 +89,17 @@ def narrow_range(script: Script) -> None:
 
 
 FAULTS = {
-    function.__name__: function for function in (one_scale, one_zero_point, three_bits, another_epsilon, narrow_range)
+    function.__name__: function
+    for function in (
+        one_scale,
+        hidden_scale,
+        hidden_weight,
+        one_zero_point,
+        three_bits,
+        another_epsilon,
+        larger_epsilon,
+        narrow_range,
+    )
 }
 
 

@@ -9,14 +9,19 @@ One file per format registers an `Ideal`. All of it runs in a worker.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convert.registry import Registry
 from convert.worker import Environment
+from validators import tolerance
 
-__all__ = ["IDEALS", "Building", "Built", "Ideal", "build"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["IDEALS", "Building", "Built", "Ideal", "Nudge", "build"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,7 @@ class Building:
     base: str
     reduced: str
     out: str  # the file to write
+    nudged: bool = False  # with constants changed by `tolerance.NUDGE`, to see how far that moves its answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +49,32 @@ class Built:
     notes: tuple[str, ...] = ()
 
 
+#: Gives a float array anew, hardly changed.
+Nudge = Callable[["np.ndarray"], "np.ndarray"]
+
+
 @dataclass(frozen=True, slots=True)
 class Ideal:
     """How the ideal of one format's reduced artifacts is built.
 
     `build` raises LoadError where it cannot be: then nothing tells a conversion fault from the loss of precision, and
-    parity is NOT_RUN. `name` is the format's. `runtime` names the engine that runs it, the format's own by default.
+    parity is NOT_RUN. `nudge` applies a function to every float constant of a file it built, in place. `name` is the
+    format's. `runtime` names the engine that runs it, the format's own by default. `unlike` names, by precision,
+    operators whose kernels compute so differently from the ideal that the distance from it tells no fault.
     """
 
     name: str
     environment: Environment
     build: Callable[[Building], Built]
+    nudge: Callable[[Path, Nudge], None]
     runtime: str = ""
+    unlike: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def told_by_distance(self, precision: str, operators: Iterable[str]) -> float | None:
+        """Give the bound on D for a file of this format, precision and operators; None where D is not judged."""
+        if set(self.unlike.get(precision, ())) & set(operators):
+            return None
+        return tolerance.DISTANCE_BOUNDS.get((self.name, precision))
 
 
 IDEALS: Registry[Ideal] = Registry("ideal", "validators.ideals")
@@ -63,4 +83,21 @@ IDEALS: Registry[Ideal] = Registry("ideal", "validators.ideals")
 def build(task: Building) -> Built:
     """Build an ideal, in a worker."""
     Path(task.out).parent.mkdir(parents=True, exist_ok=True)
-    return IDEALS[task.format].build(task)
+    ideal = IDEALS[task.format]
+    built = ideal.build(task)
+    if task.nudged:
+        ideal.nudge(Path(built.path), nudging())
+    return built
+
+
+def nudging() -> Nudge:
+    """Give a function that changes floats as other orders of their sums would: each by a few of its roundings."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+
+    def nudge(array: np.ndarray) -> np.ndarray:
+        steps = random.uniform(-tolerance.NUDGE, tolerance.NUDGE, array.shape)
+        return np.asarray(array * (1 + steps), array.dtype)
+
+    return nudge

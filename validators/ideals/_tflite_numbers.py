@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert.errors import LoadError
 from convert.formats._tflite_precision import is_quantized
+from validators.ideals._choices import chosen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +25,8 @@ class Stored:
     zero_points: tuple[int, ...] = ()
     axis: int = 0
 
-    def rounded(self, values: np.ndarray) -> np.ndarray:
-        """Round floats as storing them would; float32.
+    def rounded(self, values: np.ndarray, held: np.ndarray | None = None) -> np.ndarray:
+        """Round floats as storing them would, or did where `held` are integers they may have become; float32.
 
         NOTE: Why nothing is clipped: quantizers choose the scales of weights so that all of them fit, and a scale that
         is too small must show as the artifact's fault, which its ideal would share if it were clipped as well.
@@ -35,7 +36,12 @@ class Stored:
         if self.dtype == "float16":
             return np.asarray(values, np.float16).astype(np.float32)
         scales, zeros = self._along(values.ndim)
-        return np.asarray((np.rint(values / scales + zeros) - zeros) * scales, np.float32)
+        levels = values / scales + zeros
+        if held is None or self.dtype in ("int32", "int64"):  # biases, where a step is too little to tell from none
+            integers = np.rint(levels)
+        else:
+            integers = chosen(levels, held, zeros, self.axis if len(self.scales) > 1 else None)
+        return np.asarray((integers - zeros) * scales, np.float32)
 
     def meant(self, numbers: np.ndarray) -> np.ndarray:
         """Give what stored numbers stand for; float32."""

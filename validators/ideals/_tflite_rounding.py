@@ -14,7 +14,7 @@ from convert.formats._tflite_graph import Additions
 from convert.formats._tflite_precision import operator_kinds
 from convert.formats.tflite import DTYPES
 from convert.spec import Scale
-from validators.ideals._tflite_numbers import Stored, is_constant, stored, write_floats
+from validators.ideals._tflite_numbers import Stored, is_constant, numbers, stored, write_floats
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 
@@ -116,7 +116,7 @@ class _Graph:
         if not is_constant(self.base, self.graph.tensors[index]) and self.twins.get(index) != trace.root:
             raise Unmatched(f"what reads {self.graph.tensors[index].name.decode()} reads another tensor when quantized")
         for rounding in trace.roundings:
-            index = self._round(index, rounding)
+            index = self._round(index, rounding, trace.root)
         return index
 
     def _trace(self, read: int) -> _Trace:
@@ -130,17 +130,17 @@ class _Graph:
                 return _Trace(read, roundings[::-1])
             read = int(operator.inputs[0])
 
-    def _round(self, index: int, how: Stored) -> int:
+    def _round(self, index: int, how: Stored, root: int) -> int:
         key = (index, how)
         if key not in self.rounded:
             tensor = self.graph.tensors[index]
             if DTYPES.get(tensor.type) != "float32":
                 raise Unmatched(f"{tensor.name.decode()} is no float tensor in the float file")
             constant = is_constant(self.base, tensor)
-            self.rounded[key] = self._constant(tensor, how) if constant else self._activation(index, how)
+            self.rounded[key] = self._constant(tensor, how, root) if constant else self._activation(index, how)
         return self.rounded[key]
 
-    def _constant(self, tensor: Any, how: Stored) -> int:
+    def _constant(self, tensor: Any, how: Stored, root: int) -> int:
         import copy
 
         import numpy as np
@@ -149,7 +149,10 @@ class _Graph:
         twin = copy.copy(tensor)
         twin.name = b"%s/%d" % (tensor.name, len(self.graph.tensors))
         shape = [] if tensor.shape is None else [int(size) for size in tensor.shape]
-        write_floats(self.base, twin, how.rounded(values.reshape(shape)))
+        model = self.other.tensors[root]
+        held = is_constant(self.reduced, model) and stored(model) == how and how.dtype != "float16"
+        integers = numbers(self.reduced, model, how) if held else None
+        write_floats(self.base, twin, how.rounded(values.reshape(shape), integers))
         self.graph.tensors.append(twin)
         return len(self.graph.tensors) - 1
 

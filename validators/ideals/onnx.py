@@ -11,7 +11,8 @@ from convert.formats._onnx_folding import constants, drop_unused, fold
 from convert.formats._onnx_precision import NARROW, precision_of
 from convert.formats.onnx import read_model, write_model
 from convert.spec import FP16
-from validators.ideals import IDEALS, Building, Built, Ideal
+from validators.ideals import IDEALS, Building, Built, Ideal, Nudge
+from validators.ideals._choices import chosen
 from validators.ideals._onnx_blocks import is_turned, kernel_block, rounded_in_blocks
 from validators.ideals._onnx_pair import Float, Side, counterpart
 from validators.runtimes.onnxruntime import ONNXRUNTIME
@@ -229,7 +230,8 @@ class Rounding:
         size = next((entry.i for entry in dequantize.attribute if entry.name == "block_size"), 0)
         bits = _limits(self.actual.constants[stored].data_type)
         widths = scale if unpacking else spread(scale, array, _axis(dequantize), size)
-        rounded = round_array(array, widths, spread(zero, array, _axis(dequantize), size), bits)
+        axis = _axis(dequantize) if widths.size > 1 and not size and not unpacking else None
+        rounded = round_array(array, widths, spread(zero, array, _axis(dequantize), size), bits, integers, axis)
         return self.ideal.constant(f"{weight}_rounded", rounded.T.copy() if turned else rounded)
 
     def _multiply(self, node: Any) -> None:
@@ -253,7 +255,8 @@ class Rounding:
         zero = self.actual.array(node.input[3]) if len(node.input) > 3 and node.input[3] else None
         across = 0 if node.op_type == "ConvInteger" else array.ndim - 1
         widths, zeros = (spread(x if x is None else x.reshape(-1), array, across, 0) for x in (scale, zero))
-        rounded = round_array(array, widths, zeros, _limits(self.actual.constants[node.input[1]].data_type))
+        limits = _limits(self.actual.constants[node.input[1]].data_type)
+        rounded = round_array(array, widths, zeros, limits, stored, across if widths.size > 1 else None)
         twin.input[1] = self.ideal.constant(f"{twin.input[1]}_rounded", rounded.T.copy() if turned else rounded)
 
     def _after(self, node: Any) -> tuple[np.ndarray, str]:
@@ -306,11 +309,21 @@ def spread(numbers: np.ndarray | None, array: np.ndarray, axis: int, block: int)
     return wide.reshape(shape)
 
 
-def round_array(array: np.ndarray, scale: np.ndarray, zero: np.ndarray, limits: tuple[int, int]) -> np.ndarray:
-    """Round float32 numbers to the nearest integer step within limits, and give the floats these mean."""
+def round_array(
+    array: np.ndarray,
+    scale: np.ndarray,
+    zero: np.ndarray,
+    limits: tuple[int, int],
+    held: np.ndarray,
+    axis: int | None,
+) -> np.ndarray:
+    """Round float32 numbers to integer steps within limits, and give the floats these mean.
+
+    The steps are those `held`, where these are roundings of the numbers, channel by channel along `axis`.
+    """
     import numpy as np
 
-    integers = np.clip(np.rint(array.astype(np.float64) / scale) + zero, *limits)
+    integers = np.clip(chosen(array.astype(np.float64) / scale + zero, held.astype(np.float64), zero, axis), *limits)
     found: np.ndarray = ((integers - zero) * scale).astype(np.float32)
     return found
 
@@ -385,4 +398,15 @@ def _widen(model: onnx.ModelProto) -> None:
     del model.graph.value_info[:]
 
 
-IDEALS.register(Ideal("onnx", ONNXRUNTIME, build, runtime="onnxruntime_plain"))
+def nudge(path: Path, change: Nudge) -> None:
+    """Change every float constant."""
+    from onnx import numpy_helper
+
+    model = read_model(path)
+    for tensor in constants(model.graph).values():
+        if tensor.data_type == FLOAT and math.prod(tensor.dims):
+            tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor)), tensor.name))
+    write_model(path, model)
+
+
+IDEALS.register(Ideal("onnx", ONNXRUNTIME, build, nudge, runtime="onnxruntime_plain"))

@@ -28,7 +28,8 @@ from convert.sources._probe import probe
 from convert.sources._torch import read_promise
 from convert.spec import FP16, Scale
 from convert.worker import Environment
-from validators.ideals import IDEALS, Building, Built, Ideal
+from validators.ideals import IDEALS, Building, Built, Ideal, Nudge
+from validators.ideals._choices import chosen
 
 if TYPE_CHECKING:
     import torch
@@ -139,11 +140,10 @@ def fake(weight: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
         scales = model.q_per_channel_scales().double().reshape(shape)
         zeros = model.q_per_channel_zero_points().double().reshape(shape)
     least, most = torch.iinfo(model.int_repr().dtype).min, torch.iinfo(model.int_repr().dtype).max
-    if model.qscheme() == torch.per_channel_affine_float_qparams:  # embeddings have offsets that are no integers
-        levels = torch.clamp(torch.round(exact / scales + zeros), least, most)
-    else:
-        levels = torch.clamp(torch.round(exact / scales) + zeros, least, most)
-    return ((levels - zeros) * scales).float()
+    axis = model.q_per_channel_axis() if scales.dim() else None
+    held, offsets = model.int_repr().double(), zeros.double()
+    levels = torch.from_numpy(chosen((exact / scales + offsets).numpy(), held.numpy(), offsets.numpy(), axis))
+    return ((torch.clamp(levels, least, most) - offsets) * scales).float()
 
 
 def _as_it_comes(script: Script, value: Any, before: Any, *, reduced: bool) -> Any:
@@ -266,4 +266,18 @@ def _without_halves(script: Script) -> None:
             node.replaceInput(position, script.constant(FLOAT_DTYPE, node))
 
 
-IDEALS.register(Ideal("torchscript", Environment("torchscript", ("torch",)), build))
+def nudge(path: Path, change: Nudge) -> None:
+    """Change every float constant."""
+    import torch
+
+    promise, script = read_promise(probe(path)), Script(path)
+    for node in script.nodes("prim::Constant"):
+        value, held = node.output(), script.value(node.output())
+        if isinstance(held, torch.Tensor) and held.dtype == torch.float32 and not held.is_quantized:
+            value.replaceAllUsesWith(script.constant(torch.from_numpy(change(held.numpy())), node))
+    script.save(path)
+    if promise is not None:
+        rewrite(path, promise)
+
+
+IDEALS.register(Ideal("torchscript", Environment("torchscript", ("torch",)), build, nudge))

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from validators import parity
 from validators.verdict import Status
 
 RNG = np.random.default_rng(0)
@@ -701,6 +702,46 @@ def test_an_input_that_the_precision_itself_loses_is_no_conversion_fault(judge):
     verdict = judge(source, ignoring, oracle, probes=probes, precision="int8", ideal=follows)
     assert verdict.status is Status.FAIL
     assert "nothing of the artifact" in verdict.reason
+
+
+def test_an_error_of_the_ideals_size_that_is_another_error_is_a_fault_where_distance_is_judged(judge):
+    """R is near 1 on both; only D sees that what was lost is not what the ideal loses."""
+    ideal = coarse(SOURCE, seed=2)
+    near = changed(ideal, lambda a: a + np.float32(1e-3))
+    other = coarse(SOURCE, seed=1)
+    told = {"precision": "int8", "ideal": ideal, "farthest": 0.25}
+
+    assert judge(SOURCE, near, ORACLE, **told).status is Status.PASS
+    verdict = judge(SOURCE, other, ORACLE, **told)
+    (found,) = verdict.outputs
+    assert verdict.status is Status.FAIL
+    assert "conversion fault" in verdict.reason
+    assert "(D), bound 0.25; R 0.9" in verdict.reason
+    assert found.distance == pytest.approx(math.sqrt(2), abs=0.2)
+    assert (found.distance_bound, found.ratio) == (0.25, pytest.approx(1, abs=0.15))
+    assert parity.in_doubt(verdict)
+    assert judge(SOURCE, other, ORACLE, precision="int8", ideal=ideal).status is Status.PASS
+
+
+def test_an_ideal_that_answers_otherwise_when_nudged_acquits_what_is_as_far_from_it(judge):
+    other, ideal = coarse(SOURCE, seed=1), coarse(SOURCE, seed=2)
+    told = {"precision": "int8", "ideal": ideal, "farthest": 0.25}
+
+    chaotic = judge(SOURCE, other, ORACLE, **told, nudged=coarse(SOURCE, seed=3))
+    assert chaotic.status is Status.PASS, chaotic.reason
+    assert chaotic.outputs[0].distance < chaotic.outputs[0].distance_bound
+
+    steady = judge(SOURCE, other, ORACLE, **told, nudged=changed(ideal, lambda a: a + np.float32(1e-4)))
+    assert steady.status is Status.FAIL
+
+
+def test_a_fault_that_the_ratio_shows_is_not_in_doubt(judge):
+    verdict = judge(
+        SOURCE, coarse(SOURCE, weights=1.2), ORACLE, precision="int8", ideal=coarse(SOURCE, seed=2), farthest=0.25
+    )
+
+    assert verdict.status is Status.FAIL
+    assert not parity.in_doubt(verdict)
 
 
 def test_an_ideal_that_does_not_run_decides_nothing(judge):
