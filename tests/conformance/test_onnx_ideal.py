@@ -112,6 +112,67 @@ def test_a_file_of_onnx_runtimes_own_tool_errs_as_its_ideal(made, tmp_path, fami
     assert RIGHT[0] < ratio(base, elsewhere, family, precision, tmp_path) < RIGHT[1]
 
 
+@pytest.mark.parametrize("family", onnx_nets.TEXTS)
+def test_a_file_of_operators_that_compute_in_integers_errs_as_its_ideal(made, tmp_path, family):
+    base, elsewhere = in_one(made, tmp_path, family)
+    kinds = {node.op_type for node in onnx.load(elsewhere).graph.node}
+    assert kinds & {"QLinearConv", "QLinearMatMul", "QGemm"}
+    assert RIGHT[0] < ratio(base, elsewhere, family, "int8", tmp_path) < RIGHT[1]
+    assert RIGHT[0] < ratio(base, elsewhere, family, "int8", tmp_path, known=False) < RIGHT[1]
+
+
+def in_one(made, folder: Path, family: str) -> tuple[str, str]:
+    """Quantize with ONNX Runtime's own tool into operators that take and give integers."""
+    from onnxruntime import quantization
+
+    base, _ = made(family, "fp16")
+    elsewhere = str(folder / "elsewhere.onnx")
+    form = quantization.QuantFormat.QOperator
+    quantization.quantize_static(base, elsewhere, Reader(family), quant_format=form, per_channel=True)
+    return base, elsewhere
+
+
+@pytest.mark.parametrize(("family", "operator"), [("convolutional", "QLinearConv"), ("encoder", "QLinearMatMul")])
+def test_a_wrong_scale_among_operators_that_compute_in_integers_shows(made, tmp_path, family, operator):
+    base, elsewhere = in_one(made, tmp_path, family)
+    model = onnx.load(elsewhere)
+    node = [node for node in model.graph.node if node.op_type == operator][-1]
+    scaled(model, node.input[4])
+    onnx.save(model, elsewhere)
+    assert ratio(base, elsewhere, family, "int8", tmp_path) > 1.25
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_product_that_quantizes_what_comes_errs_as_its_ideal(tmp_path, biased):
+    """DynamicQuantizeMatMul is what ONNX Runtime joins operators of the standard to, and other tools write."""
+    rng = np.random.default_rng(0)
+    weight, bias = rng.normal(size=(16, 8)).astype(np.float32), rng.normal(size=8).astype(np.float32)
+    scales = (np.abs(weight).max(0) / 127).astype(np.float32)
+    numbers = {"w": weight, "b": bias, "wq": np.rint(weight / scales).astype(np.int8), "ws": scales}
+    product = "p = MatMul (x, w) y = Add (p, b)" if biased else "y = MatMul (x, w)"
+    joined = f"y = com.microsoft.DynamicQuantizeMatMul (x, wq, ws{', , b' if biased else ''})"
+    for name, text in (("float", product), ("joined", joined)):
+        model = onnx.parser.parse_model(f"""
+            <ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>
+            net (float[batch,16] x) => (float[batch,8] y) {{ {text} }}
+        """)
+        read = {given for node in model.graph.node for given in node.input}
+        model.graph.initializer.extend(numpy_helper.from_array(numbers[n], n) for n in numbers if n in read)
+        onnx.save(model, str(tmp_path / f"{name}.onnx"))
+
+    base, reduced = (str(tmp_path / f"{name}.onnx") for name in ("float", "joined"))
+    assert FORMATS["onnx"].read(Path(reduced)).precision == "int8-dynamic"
+    built = build(Building("onnx", "int8-dynamic", base, reduced, str(tmp_path / "ideal.onnx")))
+    x = rng.normal(size=(64, 16)).astype(np.float32)
+    wanted = x @ weight + bias * biased
+    actual, ideal = (
+        RUNTIMES[runtime].open(Subject(SourceFile(path, "onnx", "", "", 0))).run({"x": x})["y"]
+        for runtime, path in (("onnxruntime", reduced), (IDEALS["onnx"].runtime, built.path))
+    )
+    assert np.abs(ideal - wanted).max() > 1e-3
+    assert np.square(actual - ideal).sum() < 1e-4 * np.square(ideal - wanted).sum()
+
+
 def scaled(model: onnx.ModelProto, name: str) -> None:
     tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
     tensor.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(tensor) * 1.2).astype(np.float32), name))
@@ -173,13 +234,15 @@ def test_a_file_of_another_model_has_no_ideal(made, tmp_path):
         build(Building("onnx", "int8", base, reduced, str(tmp_path / "ideal.onnx")))
 
 
-def test_operators_that_round_and_compute_in_one_have_no_ideal(tmp_path):
+def test_operators_that_nobody_split_have_no_ideal(tmp_path):
     model = onnx.parser.parse_model("""
-        <ir_version: 10, opset_import: ["" : 21]>
-        net (uint8[4,4] x) => (uint8[4,4] y) { y = QLinearMatMul (x, s, z, w, s, z, s, z) }
+        <ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>
+        net (uint8[4,4] x, float[1] s, uint8[1] z) => (uint8[4,1] y) {
+            y = com.microsoft.QLinearReduceMean <axes = [1], keepdims = 1> (x, s, z, s, z)
+        }
     """)
     onnx.save(model, str(tmp_path / "q.onnx"))
-    with pytest.raises(LoadError, match="QLinearMatMul"):
+    with pytest.raises(LoadError, match="QLinearReduceMean"):
         build(Building("onnx", "int8", "", str(tmp_path / "q.onnx"), str(tmp_path / "ideal.onnx")))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from convert.spec import FP16
 from validators.ideals import IDEALS, Building, Built, Ideal, Nudge
 from validators.ideals._choices import chosen
 from validators.ideals._onnx_blocks import is_turned, kernel_block, rounded_in_blocks
+from validators.ideals._onnx_operators import split
 from validators.ideals._onnx_pair import Float, Side, counterpart
 from validators.runtimes.onnxruntime import ONNXRUNTIME
 
@@ -30,6 +32,7 @@ FLOAT, FLOAT16 = 1, 10
 def build(task: Building) -> Built:
     """Write the ideal; raises LoadError naming the first tensor that cannot be found in the float file."""
     reduced = read_model(Path(task.reduced))
+    called = split(reduced)
     refuse_integer_format(reduced)
     if not task.base:
         model = reduced
@@ -42,25 +45,28 @@ def build(task: Building) -> Built:
         write_model(Path(task.out), model)
         return Built(task.out, (note,))
     try:
-        model = rounded(task, reduced, scalings=True)
+        model = rounded(task, reduced, called, scalings=True)
     except LoadError as error:
         try:  # other tools quantize without folding normalizations first
-            model = rounded(task, reduced, scalings=False)
+            model = rounded(task, reduced, called, scalings=False)
         except LoadError:
             raise error from None
     write_model(Path(task.out), model)
     return Built(task.out)
 
 
-def rounded(task: Building, reduced: onnx.ModelProto, *, scalings: bool) -> onnx.ModelProto:
-    """Give the float graph rounded as the reduced one is, with what scales a convolution folded into it or not."""
+def rounded(task: Building, reduced: onnx.ModelProto, called: Mapping[str, str], *, scalings: bool) -> onnx.ModelProto:
+    """Give the float graph rounded as the reduced one is, with what scales a convolution folded into it or not.
+
+    `called` says what the float graph calls values that the reduced one calls otherwise.
+    """
     model = read_model(Path(task.base))
     fold(model, scalings=scalings)
     _same_opset(model, reduced, scalings=scalings)
     if precision_of(reduced) == FP16:
         round_to_half(model, reduced)
     else:
-        Rounding(model, reduced).write()
+        Rounding(model, reduced, called).write()
     return model
 
 
@@ -94,9 +100,9 @@ def _same_opset(model: onnx.ModelProto, reduced: onnx.ModelProto, *, scalings: b
 class Rounding:
     """The float graph while the roundings of a reduced one are written into it."""
 
-    def __init__(self, model: onnx.ModelProto, reduced: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, reduced: onnx.ModelProto, called: Mapping[str, str]) -> None:
         self.ideal, self.actual = Float(model), Side(reduced)
-        self.called: dict[str, str] = {}  # what the ideal calls a value that the reduced file computes in float
+        self.called = dict(called)  # what the ideal calls a value that the reduced file computes in float
         self.rounded: dict[str, str] = {}  # values that were dequantized, and what the ideal calls them
         self.integers: dict[str, tuple[str, list[str], int]] = {}  # quantized values: of what, with which numbers
         self.weights: set[str] = set()
@@ -242,6 +248,9 @@ class Rounding:
             # A Gemm's bias is added behind.
             following = [reader.output[0] for reader in self.actual.read_by[output] if reader.op_type == "Add"]
             twin = self.ideal.made_by.get(following[0]) if len(following) == 1 else None
+            if twin is not None and twin.op_type == "Add":
+                products = [self.ideal.made_by.get(name) for name in twin.input]
+                twin = next((one for one in products if one is not None and one.op_type == "MatMul"), None)
         if twin is None or twin.op_type not in INTEGER[node.op_type]:
             raise LoadError(f"the float model has no {' or '.join(INTEGER[node.op_type])} that computes {output!r}")
         if node.input[0] not in self.rounded:
