@@ -22,7 +22,7 @@ ROUTES.register(
         takes=("onnx",),
         gives="savedmodel",
         rank=20,
-        why="the only way from ONNX to TensorFlow's graphs",
+        why="the exact graph, where TensorFlow itself lacks an operator; one case at a time",
         environment=LITERT_TORCH,
         convert=convert,
     )

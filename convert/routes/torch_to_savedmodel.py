@@ -20,7 +20,7 @@ ROUTES.register(
         takes=("torch",),
         gives="savedmodel",
         rank=10,
-        why="the exact graph; nothing else leads from PyTorch to TensorFlow without another converter",
+        why="the exact graph, where TensorFlow itself lacks an operator; one case at a time",
         environment=LITERT_TORCH,
         convert=convert,
     )

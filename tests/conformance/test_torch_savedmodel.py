@@ -63,7 +63,7 @@ print("\\n" + json.dumps(worst))
 """
 
 
-@pytest.fixture(scope="module", params=["torch-stablehlo"])
+@pytest.fixture(scope="module", params=["torch-stablehlo", "torch-tensorflow"])
 def served(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
 

@@ -17,9 +17,6 @@ class Failure:
     reason: str
 
 
-FREE_LENGTH = Failure(
-    "free (litert-torch#685", "litert-torch leaves no such dimension free in a SavedModel (#685, #711)"
-)
 LOOP = Failure("TS2EPConverter failed for node prim::Loop", "PyTorch turns no such loop into a graph")
 #: By model and format. A cell that passes although it is here fails its test: take it out.
 FAILURES = {
@@ -28,9 +25,6 @@ FAILURES = {
     ),
     ("torch/hand_branching", "tflite"): LOOP,
     ("torch/hand_branching", "savedmodel"): LOOP,
-    ("torch/hand_segmenter", "savedmodel"): FREE_LENGTH,
-    ("torch/hand_masked", "savedmodel"): FREE_LENGTH,
-    ("torch/hand_block", "savedmodel"): FREE_LENGTH,
     ("torch/hand_fourier", "tflite"): Failure("aten.fft_fft2", "a transform over two axes is not rewritten yet"),
 }
 
