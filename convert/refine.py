@@ -207,7 +207,7 @@ def _reported(
     points = (*(dataclasses.replace(one, kept=False) for one in chosen.report.points), *_points(found, recipe))
     chosen = dataclasses.replace(chosen, report=dataclasses.replace(chosen.report, points=points))
     if found.recipe is None:
-        words = f"{before}; none of {len(scores) - 1} ways to leave layers in float is faster and nearly as small"
+        words = f"{before}; none of {len(scores) - 1} way(s) to leave layers in float is faster and nearly as small"
         words += ", and there was no time for all (--search-seconds)" if found.unfinished else ""
         passed = [score for score in scores.values() if score.passed]
         best = min(passed, key=lambda score: math.inf if score.latency_seconds is None else score.latency_seconds)

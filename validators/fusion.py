@@ -44,7 +44,7 @@ class Fusion:
         if not pairs:
             return ""
         whole = sum(count for kind, count in self.kinds if kind.startswith(INTEGER))
-        words = f"ONNX Runtime computes {whole} operator(s) in integers and converts {pairs} times from or to floats"
+        words = f"ONNX Runtime computes {whole} operator(s) in integers and converts {pairs} time(s) from or to floats"
         if times:
             words += f", which takes {times.get(QUANTIZE, 0) + times.get(DEQUANTIZE, 0):.0%} of the time"
         left = [one for one in self.kinds if one[0] not in (QUANTIZE, DEQUANTIZE) and not one[0].startswith(INTEGER)]

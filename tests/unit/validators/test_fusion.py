@@ -24,7 +24,7 @@ def test_conversions_and_what_stays_in_float_are_told_with_their_time():
         ("Mul", 0.01),
     )
     assert Fusion(kinds, timed).describe() == (
-        "ONNX Runtime computes 3 operator(s) in integers and converts 4 times from or to floats, which takes 30% of "
+        "ONNX Runtime computes 3 operator(s) in integers and converts 4 time(s) from or to floats, which takes 30% of "
         "the time; in float: HardSigmoid 2 (19%), Mul 4"
     )
     assert Fusion(kinds).describe().endswith("from or to floats; in float: Mul 4, HardSigmoid 2")
@@ -65,6 +65,6 @@ def test_a_real_file_is_examined_and_a_damaged_one_refused(tmp_path: Path):
         words = workers.run("good", drags, good, ONNXRUNTIME).value
         with pytest.raises(LoadError, match="ONNX Runtime cannot load damaged"):
             workers.run("damaged", drags, Drag("onnxruntime", str(tmp_path / "damaged.onnx")), ONNXRUNTIME)
-    assert words.startswith("ONNX Runtime computes 1 operator(s) in integers and converts 2 times from or to floats")
+    assert words.startswith("ONNX Runtime computes 1 operator(s) in integers and converts 2 time(s) from or to floats")
     assert "HardSigmoid 1" in words
     assert "% of the time" in words
