@@ -18,7 +18,7 @@ ALIKE: dict[str, Compute] = {
     "log": tf.math.log,
     "log1p": tf.math.log1p,
     "sqrt": tf.sqrt,
-    "rsqrt": lambda x: 1.0 / tf.sqrt(x),  # XLA's and Eigen's own are less exact
+    "rsqrt": lambda x: 1.0 / tf.sqrt(x),  # as PyTorch computes it
     "reciprocal": tf.math.reciprocal,
     "sin": tf.sin,
     "cos": tf.cos,
