@@ -92,17 +92,20 @@ def judge(tmp_path: Path) -> Callable[..., Verdict]:
         real: tuple[str, ...] = (),
         farthest: float | None = None,
         nudged: Answers | None = None,
+        twins: Mapping[str, str] | None = None,
     ) -> Verdict:
         native = write("source", source, source_failures or {})
         actual = write("artifact", artifact, artifact_failures or {})
         wide = write("oracle", oracle, {}) if oracle is not None else None
         named = dict.fromkeys([*native.cases, *(source_failures or {}), *(sizes or {})])
-        named.pop(REPEAT, None)
+        for other in (REPEAT, *(twins or {}).values()):
+            named.pop(other, None)
         cases = CaseSet(
             "",
             tuple((case, tuple((sizes or {}).get(case, {}).items())) for case in named),
             tuple((probes or {}).items()),
             evaluation=real,
+            twins=tuple((twins or {}).items()),
         )
         outputs = tuple((name, (renamed or {}).get(name, name)) for name in native.names)
         reference = parity.Reference(native, wide, "" if wide else "float64 does not run here")

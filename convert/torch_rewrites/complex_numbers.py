@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import RouteError
 from convert.torch_rewrites import TORCH_REWRITES, TorchRewrite
+from convert.torch_rewrites._fourier import TRANSFORMS, Pair, basis, pair
 
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A complex tensor as its two parts."""
-
-    real: Any
-    imag: Any
 
 
 def needed(node: torch.fx.Node) -> bool:
@@ -88,43 +80,6 @@ def _part(value: Any, part: str) -> Any:
     return type(value)(_part(item, part) for item in value) if isinstance(value, (list, tuple)) else value
 
 
-def _pair(value: Any) -> Pair:
-    return value if isinstance(value, Pair) else Pair(value, value * 0)
-
-
-def basis(size: int, bins: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the cosines and the negative sines of the Fourier transform: float32 [size, bins] each.
-
-    Angles are reduced in whole numbers first, so that they are as exact at the end as at the beginning.
-    """
-    import numpy as np
-    import torch
-
-    angles = 2 * np.pi * (np.outer(np.arange(size), np.arange(bins)) % size) / size
-    return tuple(torch.from_numpy(part.astype(np.float32)) for part in (np.cos(angles), -np.sin(angles)))
-
-
-def transformed(value: Any, size: int | None, axis: int, norm: str | None, *, half: bool) -> Pair:
-    """Apply the Fourier transform along an axis, cut or filled with zeros to `size`; half of it for real input."""
-    import torch
-
-    given = _pair(value) if not half else Pair(value, None)
-    length = given.real.shape[axis] if size is None else size
-    cosines, sines = basis(length, length // 2 + 1 if half else length)
-    scale = {"ortho": length**-0.5, "forward": 1 / length}.get(norm or "", 1.0)
-
-    def resized(part: torch.Tensor) -> torch.Tensor:
-        part = part.movedim(axis, -1)
-        return torch.nn.functional.pad(part, [0, length - part.shape[-1]]) if part.shape[-1] != length else part
-
-    real = resized(given.real)
-    pair = Pair(real @ (cosines * scale), real @ (sines * scale))
-    if not half:
-        imag = resized(given.imag)
-        pair = Pair(pair.real - imag @ (sines * scale), pair.imag + imag @ (cosines * scale))
-    return Pair(pair.real.movedim(-1, axis), pair.imag.movedim(-1, axis))
-
-
 def stft(
     signal: torch.Tensor,
     n_fft: int,
@@ -189,8 +144,7 @@ def _angle(pair: Pair) -> Any:
 
 RULES: dict[str, Callable[..., Any]] = {
     "stft": stft,
-    "fft_rfft": lambda value, n=None, dim=-1, norm=None: transformed(value, n, dim, norm, half=True),
-    "fft_fft": lambda value, n=None, dim=-1, norm=None: transformed(value, n, dim, norm, half=False),
+    **TRANSFORMS,
     "complex": Pair,
     "view_as_complex": lambda value: Pair(value[..., 0], value[..., 1]),
     "view_as_real": _stacked,
@@ -201,8 +155,8 @@ RULES: dict[str, Callable[..., Any]] = {
     "conj": lambda pair: Pair(pair.real, -pair.imag),
     "_conj": lambda pair: Pair(pair.real, -pair.imag),
     "resolve_conj": lambda pair: pair,
-    "add": lambda left, right: Pair(_pair(left).real + _pair(right).real, _pair(left).imag + _pair(right).imag),
-    "sub": lambda left, right: Pair(_pair(left).real - _pair(right).real, _pair(left).imag - _pair(right).imag),
+    "add": lambda left, right: Pair(pair(left).real + pair(right).real, pair(left).imag + pair(right).imag),
+    "sub": lambda left, right: Pair(pair(left).real - pair(right).real, pair(left).imag - pair(right).imag),
     "mul": multiplied,
     "div": divided,
 }

@@ -35,6 +35,7 @@ class Net(torch.nn.Module):
             "up": self.up(image), "line": self.line(image[:, :, 0]), "bag": self.bag(ids), "film": self.video(film),
             "loudness": wave.abs(), "turned": torch.view_as_real(wave * wave.conj()),
             "sorted": sound[:, :9].sort(1).values, "best": torch.topk(sound, 3).values,
+            "spectrum": torch.fft.fft2(image).real, "filtered": torch.fft.irfft2(torch.fft.rfft2(image) * 0.5),
         }
 
 class Grid(torch.nn.Module):
@@ -91,7 +92,8 @@ def answers(tmp_path_factory) -> dict:
 
 
 @pytest.mark.parametrize(
-    "output", ["up", "line", "bag", "film", "loudness", "turned", "sorted", "best", "between", "nearest"]
+    "output",
+    ["up", "line", "bag", "film", "loudness", "turned", "sorted", "best", "spectrum", "filtered", "between", "nearest"],
 )
 def test_what_was_rewritten_answers_as_its_source_does(answers, output):
     assert all(answers["worst"][f"{output} {batch}"] < 1e-4 for batch in (1, 3)), answers["worst"]

@@ -196,7 +196,7 @@ def test_a_slash_in_an_inputs_name_is_not_taken_for_the_end_of_its_cases(tmp_pat
     cases = collect(signature("a/x:float32[batch,4]", "b/x:float32[batch,4]"), 0, None, tmp_path / "inputs.npz")
 
     with np.load(cases.path) as arrays:
-        assert tuple(cases_of(arrays)) == cases.names
+        assert tuple(cases_of(arrays))[: len(cases.names)] == cases.names
         assert all(feed(arrays, case, ()).keys() == {"a/x", "b/x"} for case in cases.names)
 
 
@@ -204,11 +204,28 @@ def test_all_cases_are_written_under_their_names(tmp_path):
     cases = collect(PAIR, 0, None, tmp_path / "inputs.npz")
 
     with np.load(cases.path) as stored:
-        assert set(stored.files) == {f"{case}/{name}" for case in cases.names for name in ("left", "right")}
+        written = (*cases.names, *dict(cases.twins).values())
+        assert set(stored.files) == {f"{case}/{name}" for case in written for name in ("left", "right")}
         again = generate(PAIR, 0)[3]
         assert (stored[f"{again.name}/left"] == again.arrays["left"]).all()
     assert cases.probes == (("left", "probe-left"), ("right", "probe-right"))
     assert set(dict(cases.probes).values()) <= set(cases.names)
+
+
+def test_every_constant_case_has_a_twin_one_rounding_beside_that_no_artifact_runs(tmp_path):
+    cases = collect(signature("x:float32[batch,4]", "ids:int64[batch]=0..9"), 0, None, tmp_path / "inputs.npz")
+
+    assert cases.twins == (("zeros-0", "beside-zeros-0"), ("ones-0", "beside-ones-0"))
+    assert not set(dict(cases.twins).values()) & set(cases.fitting({}))
+    with np.load(cases.path) as stored:
+        for case, twin in cases.twins:
+            apart = np.abs(stored[f"{twin}/x"] - stored[f"{case}/x"])
+            assert 0 < apart.max() < 1e-6
+            assert (stored[f"{twin}/ids"] == stored[f"{case}/ids"]).all()
+
+
+def test_integers_alone_have_no_twin(tmp_path):
+    assert collect(signature("ids:int64[batch]=0..9"), 0, None, tmp_path / "inputs.npz").twins == ()
 
 
 def test_the_users_rows_are_among_the_cases(tmp_path):

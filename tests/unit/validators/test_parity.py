@@ -223,6 +223,86 @@ def test_an_artifact_that_is_chaotic_where_its_source_is_not_fails(judge):
     assert judge(SOURCE, drowned(RIGHT, ["case-5"], 2), ORACLE).status is Status.FAIL
 
 
+# One case that holds most of the source's rounding
+
+
+def off(answers, cases, size, seed):
+    """Add normal errors of a size to some cases."""
+    rng = np.random.default_rng(seed)
+    return changed(answers, lambda a: (a + size * rng.standard_normal(a.shape)).astype("float32"), cases)
+
+
+def test_one_case_that_holds_most_of_the_sources_rounding_does_not_decide_the_ratio(judge):
+    verdict = judge(off(SOURCE, ["case-5"], 1e-4, 1), off(RIGHT, ["case-5"], 4e-3, 2), ORACLE)
+
+    assert verdict.status is Status.PASS
+    assert verdict.outputs[0].set_aside == ("case-5",)
+    assert verdict.outputs[0].ratio < 2
+    assert "case-5" in findings(verdict, "chaos")[0].message
+
+
+def test_such_a_case_is_still_held_against_the_bound_of_a_single_one(judge):
+    verdict = judge(off(SOURCE, ["case-5"], 1e-4, 1), off(RIGHT, ["case-5"], 4e-2, 2), ORACLE)
+
+    assert verdict.status is Status.FAIL
+    assert "case-5" in verdict.reason
+
+
+def test_such_a_case_does_not_excuse_a_fault_in_the_others(judge):
+    broken = off(answer(weights=1.0001), ["case-5"], 4e-3, 2)
+
+    assert judge(off(SOURCE, ["case-5"], 1e-4, 1), broken, ORACLE).status is Status.FAIL
+
+
+def test_a_case_on_which_only_the_artifact_errs_is_not_set_aside(judge):
+    verdict = judge(SOURCE, off(RIGHT, ["case-5"], 2e-5, 2), ORACLE)
+
+    assert verdict.status is Status.FAIL
+    assert verdict.outputs[0].set_aside == ()
+
+
+# Constant inputs, on which the source may round by luck to nothing
+
+TWIN = {"case-5": "beside-case-5"}
+
+
+def exact(size):
+    """Give a source without any error on case 5, and with one of a size one rounding beside it, and its oracle."""
+    source, oracle = dict(SOURCE), dict(ORACLE)
+    oracle["case-5"] = {"logits": SOURCE["case-5"]["logits"].astype("float64")}
+    oracle[TWIN["case-5"]] = oracle["case-5"]
+    source[TWIN["case-5"]] = off(SOURCE, ["case-5"], size, 3)["case-5"]
+    return source, oracle
+
+
+def test_a_source_that_is_exact_by_luck_is_measured_one_rounding_beside(judge):
+    source, oracle = exact(1e-4)
+    artifact = off(RIGHT, ["case-5"], 2e-4, 2)
+
+    assert judge(source, artifact, oracle).status is Status.FAIL
+    assert judge(source, artifact, oracle, twins=TWIN).status is Status.PASS
+
+
+def test_a_fault_on_a_constant_input_is_caught_where_the_source_is_as_exact_beside(judge):
+    source, oracle = exact(1e-7)
+
+    assert judge(source, off(RIGHT, ["case-5"], 2e-4, 2), oracle, twins=TWIN).status is Status.FAIL
+
+
+def test_a_constant_case_on_which_only_the_artifact_errs_counts_by_itself(judge):
+    artifact = off(RIGHT, ["case-5"], 1e-5, 2)
+    twin = {case: {**answers, TWIN["case-5"]: answers["case-5"]} for case, answers in (("s", SOURCE), ("o", ORACLE))}
+
+    assert judge(SOURCE, artifact, ORACLE).status is Status.FAIL
+    assert judge(twin["s"], artifact, twin["o"], twins=TWIN).outputs[0].set_aside == ("case-5",)
+
+
+def test_what_the_source_errs_beside_a_constant_input_does_not_drown_a_fault_in_the_others(judge):
+    source, oracle = exact(1e-2)
+
+    assert judge(source, answer(weights=1.00001), oracle, twins=TWIN).status is Status.FAIL
+
+
 # Without float64
 
 
@@ -275,6 +355,54 @@ def test_an_integer_on_which_the_sources_own_precisions_disagree_decides_nothing
     assert judge(labels(SOURCE), changed(labels(SOURCE), lambda a: a + 2, ("case-3",), "label"), oracle).status is (
         Status.PASS
     )
+
+
+def places(answers):
+    """Give the places of the ten largest of each case, as a detector gives its boxes."""
+    return {case: {"places": np.argsort(-o["logits"], axis=-1)} for case, o in answers.items()}
+
+
+def tied(answers, cases, count):
+    """Shift the first `count` of ten places around, as a choice among equals may."""
+    return changed(answers, lambda a: np.concatenate([np.roll(a[:, :count], 1, 1), a[:, count:]], 1), cases, "places")
+
+
+def test_among_ties_an_artifact_may_change_as_many_others_as_rounding_does(judge):
+    source, oracle = places(SOURCE), tied(places(SOURCE), ["case-3"], 4)
+    artifact = changed(source, lambda a: np.concatenate([a[:, :6], np.roll(a[:, 6:], 1, 1)], 1), ["case-3"], "places")
+
+    verdict = judge(source, artifact, oracle)
+
+    assert verdict.status is Status.PASS
+    assert "4 that the source's own rounding decides" in verdict.outputs[0].reason
+
+
+def test_among_ties_an_artifact_may_not_change_more_than_rounding_does(judge):
+    source, oracle = places(SOURCE), tied(places(SOURCE), ["case-3"], 2)
+    artifact = changed(source, lambda a: np.concatenate([a[:, :6], np.roll(a[:, 6:], 1, 1)], 1), ["case-3"], "places")
+
+    assert judge(source, artifact, oracle).status is Status.FAIL
+
+
+def test_ties_in_one_case_excuse_no_other(judge):
+    source, oracle = places(SOURCE), tied(places(SOURCE), ["case-3"], 8)
+
+    assert judge(source, tied(source, ["case-4"], 2), oracle).status is Status.FAIL
+
+
+@pytest.mark.parametrize("count", range(11))
+def test_integers_that_are_all_off_by_one_never_pass_however_many_ties_there_are(judge, count):
+    source, oracle = places(SOURCE), tied(places(SOURCE), CASES, count)
+    wrong = changed(source, lambda a: a + 1, output="places")
+
+    assert judge(source, wrong, oracle).status is not Status.PASS
+
+
+def test_integers_that_rounding_decides_for_the_most_part_prove_nothing(judge):
+    source = places(SOURCE)
+
+    assert judge(source, source, tied(source, CASES, 5)).status is Status.NOT_RUN
+    assert judge(source, source, tied(source, CASES, 4)).status is Status.PASS
 
 
 def test_integers_narrowed_to_32_bits_are_still_compared(judge):
