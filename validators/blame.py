@@ -28,7 +28,7 @@ from convert.spec import (
     specs_from,
 )
 from convert.worker import Workers, limits_of
-from validators import divergence, parity
+from validators import divergence
 from validators.divergence import Blame, Point, Series
 from validators.inputs import read_user_file, specs_of
 from validators.prove import Baseline, Proof, load_source, prove, run_source, seen_as_file
@@ -287,7 +287,7 @@ class _Trial:
         native = run("tap-source", "")
         if self.baseline.outputs.oracle is None:
             return native, None
-        return run("tap-oracle", parity.ORACLE), native
+        return run("tap-oracle", rounding.ORACLE), native
 
     def _bound(self, found: Series) -> Series:
         """Give an artifact's series with the source's names for its outputs."""

@@ -25,6 +25,7 @@ from convert.spec import Artifact
 from validators import parity, tolerance
 from validators.inputs import CaseSet
 from validators.prove import Baseline, Proof
+from validators.rounding import rounding_beside
 from validators.runtimes import REPEAT, Outputs, dequantized, feed, quantized
 from validators.structure import Binding
 from validators.verdict import Verdict
@@ -193,7 +194,7 @@ def _limits(
                     continue
                 error = float(np.sqrt(np.nanmean(np.square(peer[f"{case}/{name}"] - wide)))) if wide.size else 0.0
                 if "ideal" not in stored and wide.size:
-                    luck = parity.rounding_beside(theirs, peer, basis, twins.get(case))
+                    luck = rounding_beside(theirs, peer, basis, twins.get(case))
                     error = max(error, math.sqrt(luck / wide.size))
                 bound = tolerance.RATIO_BOUNDS[precision] * tolerance.CASE_FACTOR
                 limit = bound * max(error, tolerance.FLOOR * rms)

@@ -14,7 +14,7 @@ from convert.layout import stated
 from convert.sources import SOURCES, Loading, describe
 from convert.spec import BATCH, FP32, KEEP, Artifact, LoadOptions, ModelFacts, QualityGate, Signature, SourceFile
 from convert.worker import Environment, Workers
-from validators import parity, structure
+from validators import parity, rounding, structure
 from validators.ideals import IDEALS, Building, build
 from validators.inputs import LABELLED_ROWS, USER_FILE, USER_ROWS, CaseSet, collect
 from validators.latency import Measurement, Timing, measure
@@ -132,14 +132,16 @@ def run_source(
     oracle: Outputs | None = None
     reason = ""
     try:
-        oracle = run("oracle", parity.ORACLE)
+        oracle = run("oracle", rounding.ORACLE)
     except LoadError as error:
         reason = error.message
     if oracle is not None and oracle.failures:
         case, why = oracle.failures[0]
         reason = f"in float64 the model fails on case {case}: {why}"
         oracle = None
-    report = ReferenceReport(runtime.title, reason or parity.ORACLE, len(cases.sizes), seed, cases.notes, tuple(stages))
+    report = ReferenceReport(
+        runtime.title, reason or rounding.ORACLE, len(cases.sizes), seed, cases.notes, tuple(stages)
+    )
     reference = parity.Reference(native, oracle, reason)
     rehearse(workers, reference, cases, gate)
     return Baseline(signature, cases, reference, report)
