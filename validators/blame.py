@@ -28,7 +28,7 @@ from convert.spec import (
     specs_from,
 )
 from convert.worker import Workers, limits_of
-from validators import divergence
+from validators import divergence, rounding
 from validators.divergence import Blame, Point, Series
 from validators.inputs import read_user_file, specs_of
 from validators.prove import Baseline, Proof, load_source, prove, run_source, seen_as_file
