@@ -34,7 +34,7 @@ from validators.inputs import read_user_file, specs_of
 from validators.prove import Baseline, Proof, load_source, prove, run_source, seen_as_file
 from validators.runtimes import Subject
 from validators.structure import BY_NAME, MATCHES, Binding
-from validators.taps import TAPS, Isolation, Tapped, Tapping, isolate, series, tap, tap_for
+from validators.taps import TAPS, Isolation, Tapped, Tapping, isolate, series, tap, tap_for, tap_of
 from validators.verdict import Status
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ class _Trial:
 
     def _source(self, cases: tuple[str, ...]) -> tuple[Tapped, Tapped | None]:
         """Tap the source in float64 and at its own precision; at that alone where it has no other."""
-        item = tap_for(self.family)
+        item = tap_of(self.family)
 
         def run(stage: str, dtype: str) -> Tapped:
             out = str(self.workers.folder / f"{stage}.npz")

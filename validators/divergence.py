@@ -46,6 +46,23 @@ OWN_SHARE = {
     "int4-weights": 0.1,
 }
 
+#: An error is gone where that of all that is computed from it is so many times smaller. A ReLU leaves at least half.
+GONE = 4.0
+
+#: By how much a kernel may exceed the bound that holds for a model's outputs: those of single layers have few elements.
+SLACK = 4.0
+
+MOST_RATIO = 1e9  # that a bound is made of; NaN and infinity aside, an output errs less
+
+MOST_TRIED = 24  # tensors of one layer that are compared in full, nearest sums first
+
+#: Operators that hand on every error of what they take.
+LINEAR = frozenset(
+    {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL", "ADD", "SUB", "Conv", "Gemm", "MatMul", "Add"}
+    | {"Sub", "FusedConv", "FusedMatMul", "FusedGemm", "aten::convolution", "aten::addmm", "aten::mm", "aten::bmm"}
+    | {"aten::add", "aten::sub", "aten::linear"}
+)
+
 MOST_AXES = 5  # of tensors whose axes are permuted; 120 orders
 
 
@@ -54,7 +71,8 @@ class Value:
     """One tensor that a run computed.
 
     `layers` are the layers it says it belongs to, the one whose output it is first; `moves` says that its operator only
-    moves or converts numbers, whose name then tells of its neighbours.
+    moves or converts numbers, whose name then tells of its neighbours; `partial` that it is on the way to a layer's
+    output, and is none.
     """
 
     name: str
@@ -63,6 +81,7 @@ class Value:
     layers: tuple[str, ...] = ()
     line: str = ""  # of the source code, where it is known
     moves: bool = False
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +159,13 @@ class _Sketch:
             mine.size == theirs.size for mine, theirs in zip(self.arrays, other.arrays, strict=True)
         )
 
+    def apart(self, other: _Sketch) -> float:
+        """How far the sums of both are apart, as a share of the other's rms."""
+        return max(abs(mine - theirs) for mine, theirs in zip(self.sums, other.sums, strict=True)) / other.rms
+
     def alike(self, other: _Sketch, same: float) -> bool:
         """Whether the sums allow that both are the same but for an error of the share `same`."""
-        return all(
-            abs(mine - theirs) <= ALIKE * same * other.rms for mine, theirs in zip(self.sums, other.sums, strict=True)
-        )
+        return self.apart(other) <= ALIKE * same
 
 
 def arrange(actual: np.ndarray, expected: np.ndarray) -> Iterator[tuple[int, ...] | None]:
@@ -206,6 +227,22 @@ def _correlation(actual: _Sketch, expected: _Sketch, axes: tuple[int, ...] | Non
     return float((mine * theirs).sum()) / scale if scale else 0.0
 
 
+def _error_but_for(actual: _Sketch, expected: _Sketch, axes: tuple[int, ...] | None, axis: int) -> float:
+    """Give the error that is left where a constant for each place along an axis is taken off, the same in all cases."""
+    import numpy as np
+
+    differences = [
+        np.moveaxis(arranged(mine, axes, theirs) - theirs, axis, 0).reshape(theirs.shape[axis], -1)
+        for mine, theirs in zip(actual.arrays, expected.arrays, strict=True)
+        if mine.ndim == len(axes or ()) or axes is None
+    ]
+    if len({difference.shape[0] for difference in differences}) != 1:
+        return math.inf
+    together = np.concatenate(differences, axis=1)
+    together = together - together.mean(axis=1, keepdims=True)
+    return math.sqrt(float((together**2).mean())) / expected.rms
+
+
 def words_of(layer: str) -> tuple[str, ...]:
     """Split a layer's path, written with slashes or dots.
 
@@ -218,11 +255,16 @@ def words_of(layer: str) -> tuple[str, ...]:
 def belongs(layer: str, path: str) -> int:
     """Say how many words of a source's layer path are found, together and in order, in what an artifact calls a layer.
 
-    0 where they are not all there.
+    An artifact may leave out containers that are never called: then all its words but the outermost must be found in
+    the path, in order and up to its end. 0 where neither is so.
     """
     said, sought = words_of(layer), words_of(path)
-    there = any(said[at : at + len(sought)] == sought for at in range(len(said) - len(sought) + 1))
-    return len(sought) if there else 0
+    if any(said[at : at + len(sought)] == sought for at in range(len(said) - len(sought) + 1)):
+        return len(sought)
+    rest = iter(sought)
+    if len(said) > 1 and sought and said[-1] == sought[-1] and all(word in rest for word in said[1:]):
+        return len(said) - 1
+    return 0
 
 
 class _Matcher:
@@ -250,40 +292,80 @@ class _Matcher:
             if position in ends and places.get(ends[position]) in self._references:
                 self._take(position, sketch, [places[ends[position]]], "outputs", math.inf)
                 continue
-            named = self._named(value, sketch)
-            if named:
-                self._take(position, sketch, named, "names", math.inf)
-            elif not self._take(position, sketch, self._alike(sketch), "values", self._same) and not value.moves:
+            if self._by_name(position, sketch):
+                continue
+            if not self._take(position, sketch, self._alike(sketch), "values", self._same) and not (
+                value.moves or value.partial
+            ):
                 self._follow(position, sketch)
         return self.found
 
-    def _named(self, value: Value, sketch: _Sketch) -> list[int]:
-        """List the source's tensors of the layer whose output this one says it is."""
-        if value.moves or not value.operator:
-            return []
-        for layer in value.layers:
-            best = max((belongs(layer, path) for path in self._layers), default=0)
-            if best:
-                paths = [path for path in self._layers if belongs(layer, path) == best]
-                fitting = [at for path in paths for at in self._layers[path] if sketch.fits(self._references[at])]
-                if fitting:
-                    return fitting
-        return []
+    def _by_name(self, position: int, sketch: _Sketch) -> bool:
+        """Match a tensor with one of the layer whose output it says it is, its name's first.
+
+        Where it is far nearer to one of a later layer of its name, it is that one: converters fold a layer's last step
+        into the next one and name that after both. It is never an earlier one: an activation may be missing.
+        """
+        value = self._artifact.values[position]
+        if value.moves or value.partial or not value.operator:
+            return False
+        named = [fitting for layer in value.layers if (fitting := self._fitting(layer, sketch))]
+        if not named:
+            return False
+        first = self._nearest_of(sketch, named[0])
+        every = self._nearest_of(sketch, sorted({at for fitting in named for at in fitting}))
+        later = every.error * GONE < first.error and every.reference > first.reference
+        self.found[position] = _at(every if later else first, position, "names")
+        return True
+
+    def _fitting(self, layer: str, sketch: _Sketch) -> list[int]:
+        """List the source's tensors of a layer that have a tensor's sizes."""
+        scores = {path: belongs(layer, path) for path in self._layers}
+        best = max(scores.values(), default=0)
+        paths = [path for path, score in scores.items() if score == best] if best else []
+        return [at for path in paths for at in self._layers[path] if sketch.fits(self._references[at])]
 
     def _alike(self, sketch: _Sketch) -> list[int]:
         return [at for at, other in self._references.items() if sketch.fits(other) and sketch.alike(other, self._same)]
 
-    def _take(self, position: int, sketch: _Sketch, candidates: list[int], by: str, most: float) -> bool:
-        """Match a tensor with the nearest of some, the earliest of equals."""
-        best: tuple[float, int, tuple[int, ...] | None] | None = None
-        for at in sorted(candidates):
+    def _nearest_of(self, sketch: _Sketch, candidates: list[int]) -> Point:
+        """Find the nearest of some tensors, the earliest of equals; of many, those whose sums are nearest are tried."""
+        if len(candidates) > MOST_TRIED:
+            apart = {at: sketch.apart(self._references[at]) for at in candidates}
+            candidates = sorted(sorted(candidates, key=apart.__getitem__)[:MOST_TRIED])
+        best = Point(-1, candidates[0], math.inf, 0.0)
+        for at in candidates:
             error, axes = _nearest(sketch, self._references[at])
-            if math.isfinite(error) and error <= most and (best is None or error < best[0]):
-                best = (error, at, axes)
-        if best is None:
+            if error < best.error:
+                best = Point(-1, at, error, 0.0, axes or ())
+        return best
+
+    def _take(self, position: int, sketch: _Sketch, candidates: list[int], by: str, most: float) -> bool:
+        """Match a tensor with the nearest of some, if one is near enough."""
+        best = self._nearest_of(sketch, candidates) if candidates else None
+        if best is None or math.isinf(best.error) or best.error > most:
             return False
-        self.found[position] = Point(position, best[1], best[0], 0.0, best[2] or (), by)
+        self.found[position] = _at(best, position, by)
         return True
+
+    def but_for_a_constant(self, position: int) -> Point | None:
+        """Match a tensor on the way to a layer's output with that, leaving out what differs by channel alone.
+
+        So a product is compared before its bias is added. None where it does not say which layer it is of.
+        """
+        value, arrays = self._artifact.values[position], self._artifact.arrays[position]
+        sketch = _Sketch.of(arrays) if arrays is not None and value.partial else None
+        if sketch is None:
+            return None
+        best: Point | None = None
+        for at in (at for layer in value.layers for at in self._fitting(layer, sketch)):
+            other = self._references[at]
+            for axes in arrange(sketch.arrays[0], other.arrays[0]):
+                for axis in range(other.arrays[0].ndim):
+                    error = _error_but_for(sketch, other, axes, axis)
+                    if best is None or error < best.error:
+                        best = Point(position, at, error, 0.0, axes or (), "names")
+        return best
 
     def _follow(self, position: int, sketch: _Sketch) -> None:
         """Match a tensor of other values with the one after its inputs that it resembles most."""
@@ -299,6 +381,10 @@ class _Matcher:
         if best is not None:
             error = error_of(sketch.arrays, self._references[best[1]].arrays, best[2])
             self.found[position] = Point(position, best[1], error, 0.0, best[2] or (), "order")
+
+
+def _at(point: Point, position: int, by: str) -> Point:
+    return Point(position, point.reference, point.error, point.usual, point.axes, by)
 
 
 def _known_before(series: Series, found: dict[int, Point], position: int) -> list[int]:
@@ -329,32 +415,41 @@ def blame(artifact: Series, reference: Series, native: Series | None = None, pre
     `reference` are the source's tensors in float64, or at its own precision where it has no other; `native` the same
     tensors at its own precision, whose error is what is usual in fp32.
     """
-    found = match(artifact, reference, precision)
+    matcher = _Matcher(artifact, reference, SAME_REDUCED if precision != "fp32" else SAME_FP32)
+    found = matcher.run()
     points = {at: _weighed(point, found, artifact, reference, native, precision) for at, point in sorted(found.items())}
-    bound = tolerance.RATIO_BOUNDS["fp32"] if precision == "fp32" else GROWTH
-    finite = [point.ratio for point in points.values() if math.isfinite(point.ratio)]
+    reduced = precision != "fp32"
+    least = GROWTH if reduced else tolerance.RATIO_BOUNDS["fp32"] * SLACK
+    wrong = {at for at, point in points.items() if point.ratio > least and artifact.values[at].operator}
+    clear = _cleared(artifact, points, wrong)
+    points = {at: point for at, point in points.items() if at not in wrong or at not in clear}
     # NOTE: Why not the bound alone: one kernel that rounds a little more than the source's must not be taken for what
     # made the outputs wrong a thousand times over.
-    bound = max(bound, math.sqrt(bound * max(finite, default=bound)))
-    ends = {position for _, position in artifact.outputs}
-    wrong = {at for at, point in points.items() if point.ratio > bound and artifact.values[at].operator}
-    if not wrong:
-        worst = max((points[at] for at in ends if at in points), key=lambda point: point.ratio, default=None)
-        if worst is not None and worst.ratio > (tolerance.RATIO_BOUNDS["fp32"] if precision == "fp32" else GROWTH):
-            wrong = {worst.position}
-    clear = _cleared(artifact, points, wrong, ends, vanishing=precision == "fp32")
-    guilty = next((points[at] for at in sorted(wrong) if at not in clear), None)
+    ends = [points[at].ratio for _, at in artifact.outputs if at in points]
+    bound = max(least, math.sqrt(least * min(max(ends, default=least), MOST_RATIO)))
+    suspects = [at for at in sorted(wrong) if at not in clear]
+    guilty = next((points[at] for at in suspects if points[at].ratio > bound), None)
+    if guilty is None:
+        guilty = next((points[at] for at in suspects), None)
     if guilty is None:
         return Blame(None, 0.0, bound, tuple(points.values()))
-    known = _known_before(artifact, found, guilty.position)
+    hidden = []
+    for at in _unknown_before(artifact, points, guilty.position):
+        if at in clear or not artifact.values[at].operator or not artifact.values[at].inputs:
+            continue
+        point = matcher.but_for_a_constant(at)
+        if point is None:
+            hidden.append(at)
+            continue
+        point = _weighed(point, found, artifact, reference, native, precision)
+        if point.ratio > bound:
+            guilty, points[at] = point, point
+            break
+    known = _known_before(artifact, points, guilty.position)
     before = max((points[at].error for at in known), default=0.0)
-    through = tuple(
-        at
-        for at in _unknown_before(artifact, found, guilty.position)
-        if at not in clear and artifact.values[at].operator and artifact.values[at].inputs
-    )
+    through = tuple(at for at in hidden if at in _unknown_before(artifact, points, guilty.position))
     between = _between(reference, {points[at].reference for at in known}, guilty.reference)
-    return Blame(guilty, before, bound, tuple(points.values()), through, between)
+    return Blame(guilty, before, bound, tuple(points[at] for at in sorted(points)), through, between)
 
 
 def _weighed(
@@ -382,27 +477,35 @@ def _with_usual(point: Point, usual: float) -> Point:
     return Point(point.position, point.reference, point.error, usual, point.axes, point.by)
 
 
-def _cleared(
-    artifact: Series, points: dict[int, Point], wrong: set[int], ends: set[int], *, vanishing: bool
-) -> set[int]:
+def _cleared(artifact: Series, points: dict[int, Point], wrong: set[int]) -> set[int]:
     """Name the tensors that cannot have introduced the error: those that are right, and what only those come from.
 
-    Where errors may be seen `vanishing`, a wrong tensor of which nothing wrong comes is cleared too. They may not where
-    a ratio tells how much an operator adds: it is small again behind the guilty one.
+    A wrong tensor whose error is gone in all that is computed from it was matched with a neighbour of what it stands
+    for, as a product is before its bias is added, or does not matter; so was one whose error is gone in a single
+    product or sum, which no error leaves unharmed.
     """
     consumers: dict[int, list[int]] = {}
     for at, value in enumerate(artifact.values):
         for source in value.inputs:
             consumers.setdefault(source, []).append(at)
+    ends = {position for _, position in artifact.outputs}
     clear: set[int] = set()
     for at in reversed(range(len(artifact.values))):
         taking = consumers.get(at, [])
         if at in wrong:
-            if vanishing and taking and at not in ends and all(user in clear for user in taking):
+            gone = [user for user in taking if user in clear and (user in wrong or _is_gone(points, at, user))]
+            linear = any(
+                artifact.values[user].operator in LINEAR and user in points and user not in wrong for user in gone
+            )
+            if taking and at not in ends and (linear or len(gone) == len(taking)):
                 clear.add(at)
         elif at in points or not artifact.values[at].operator or any(user in clear for user in taking):
             clear.add(at)
     return clear
+
+
+def _is_gone(points: dict[int, Point], at: int, user: int) -> bool:
+    return user not in points or points[user].error * GONE < points[at].error
 
 
 def _unknown_before(series: Series, found: dict[int, Point], position: int) -> list[int]:
@@ -418,7 +521,7 @@ def _unknown_before(series: Series, found: dict[int, Point], position: int) -> l
 
 
 def _between(reference: Series, known: set[int], last: int) -> tuple[int, ...]:
-    """List the source's tensors after the known ones up to the last, along the graph."""
+    """List the source's tensors after the latest of the known ones up to the last, along the graph."""
     seen: set[int] = set()
     pending = [last]
     while pending:
@@ -426,4 +529,4 @@ def _between(reference: Series, known: set[int], last: int) -> tuple[int, ...]:
         if at not in seen and at not in known and reference.values[at].operator:
             seen.add(at)
             pending += reference.values[at].inputs
-    return tuple(sorted(seen)) if known else (last,)
+    return tuple(at for at in sorted(seen) if at > max(known)) if known else (last,)

@@ -32,6 +32,7 @@ __all__ = [
     "series",
     "tap",
     "tap_for",
+    "tap_of",
 ]
 
 
@@ -105,12 +106,20 @@ class Tap:
 TAPS: Registry[Tap] = Registry("tap", "validators.taps")
 
 
-def tap_for(name: str) -> Tap:
-    """Find the tap of a format or of a family of sources; raises UnknownName where there is none."""
-    for item in TAPS:
-        if name in (*item.families, *item.formats):
-            return item
-    raise UnknownName.among("tap for", name, (n for item in TAPS for n in (*item.families, *item.formats)))
+def tap_for(form: str) -> Tap:
+    """Find the tap of an artifact's format; raises UnknownName where there is none."""
+    return _only("format", form, {name: item for item in TAPS for name in item.formats})
+
+
+def tap_of(family: str) -> Tap:
+    """Find the tap of a family of sources; raises UnknownName where there is none."""
+    return _only("family", family, {name: item for item in TAPS for name in item.families})
+
+
+def _only(noun: str, name: str, known: Mapping[str, Tap]) -> Tap:
+    if name not in known:
+        raise UnknownName.among(f"tap for the {noun}", name, known)
+    return known[name]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from convert.sources._torch import flatten
 from validators.divergence import Value
@@ -28,18 +30,42 @@ MOVES = frozenset(
     | {"unbind", "quantize_per_tensor", "dequantize", "constant_pad_nd", "cat"}
 )
 
+MOST_ANSWERS = 8  # tensors that one operator gives, for which the call of one that is looked for is kept
+
 HOME = str(Path(torch.__file__).parent)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of an operator: the leaves of its arguments, those that others computed, and which answer counts."""
+
+    function: Any
+    leaves: tuple[Any, ...]
+    structure: Any
+    given: tuple[int, ...]  # positions of leaves
+    makers: tuple[int, ...]  # of the given ones, in their order
+    which: int
+
+    @property
+    def kind(self) -> str:
+        """The operator's name."""
+        return str(self.function._schema.name)
 
 
 class Recorder(TorchDispatchMode):
     """Records, while it is entered, every operator that is computed from one of the `given` tensors.
 
     `owners` are names of parameters by the identity of their tensors: an operator belongs to the layer of those that it
-    takes where nothing else says so. `lines` says whether the lines of the Python code are looked for.
+    takes where nothing else says so. `lines` says whether the lines of the Python code are looked for. The call that
+    computes the tensor at the position `keep` is kept as `call`.
     """
 
-    def __init__(self, given: Mapping[str, torch.Tensor], owners: Mapping[int, str], *, lines: bool) -> None:
+    def __init__(
+        self, given: Mapping[str, torch.Tensor], owners: Mapping[int, str], *, lines: bool, keep: int = -1
+    ) -> None:
         super().__init__()
+        self.call: Call | None = None
+        self._keep = keep
         self.path, self.line = "", ""
         self._owners, self._lines = owners, lines
         self._values: list[Value] = []
@@ -56,8 +82,11 @@ class Recorder(TorchDispatchMode):
         taken = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, torch.Tensor)]
         makers = sorted({maker for tensor in taken if (maker := self._maker(tensor)) is not None})
         layer = self.path or next((owner for tensor in taken if (owner := self._owners.get(id(tensor)))), "")
+        near = len(self._values) <= self._keep < len(self._values) + MOST_ANSWERS
+        kept = self._called(function, args, kwargs or {}) if near and makers else None
         found = function(*args, **(kwargs or {}))
         if makers:
+            first = len(self._values)
             kind = function._schema.name.partition("::")[2]
             written = function._schema.is_mutable
             for tensor in tree_leaves(found):
@@ -68,7 +97,17 @@ class Recorder(TorchDispatchMode):
                     layers = (layer,) if layer else ()
                     value = Value(name, function._schema.name, tuple(makers), layers, self._where(), kind in MOVES)
                     self._record(tensor, value, written=written)
+            if kept is not None and first <= self._keep < len(self._values):
+                self.call = dataclasses.replace(kept, which=self._keep - first)
         return found
+
+    def _called(self, function: Any, args: Any, kwargs: Any) -> Call:
+        leaves, structure = tree_flatten((args, kwargs))
+        makers = [self._maker(leaf) if isinstance(leaf, torch.Tensor) else None for leaf in leaves]
+        # A copy, because the operator may write to what it takes.
+        leaves = [leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        given = tuple(at for at, maker in enumerate(makers) if maker is not None)
+        return Call(function, tuple(leaves), structure, given, tuple(maker for maker in makers if maker is not None), 0)
 
     def _maker(self, tensor: torch.Tensor) -> int | None:
         by_identity = self._makers.get(id(tensor))
@@ -183,3 +222,20 @@ def line_of(stack: str) -> str:
     places = re.findall(r'File "([^"]+)", line (\d+)', stack)
     own = [(name, line) for name, line in places if "/torch/" not in name.replace("\\", "/")]
     return f"{Path(own[-1][0]).name}:{own[-1][1]}" if own else ""
+
+
+def cut_out(call: Call) -> tuple[torch.jit.ScriptModule, tuple[torch.Tensor, ...]]:
+    """Make a TorchScript of one call, and give the tensors it takes; all else is inside it."""
+
+    class Alone(torch.nn.Module):
+        def forward(self, *given: torch.Tensor) -> torch.Tensor:
+            leaves = list(call.leaves)
+            for at, tensor in zip(call.given, given, strict=True):
+                leaves[at] = tensor
+            args, kwargs = tree_unflatten(leaves, call.structure)
+            answers = [leaf for leaf in tree_leaves(call.function(*args, **kwargs)) if isinstance(leaf, torch.Tensor)]
+            return [answer for answer in answers if answer.numel()][call.which]
+
+    given = tuple(call.leaves[at] for at in call.given)
+    with torch.no_grad():
+        return torch.jit.freeze(torch.jit.trace(Alone().eval(), given, check_trace=False)), given

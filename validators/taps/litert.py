@@ -34,10 +34,13 @@ MOVES = frozenset(
 class LiteRTProbe:
     """A file run so that its inner tensors can be read; `cut` runs a copy per tensor in place of preserving them."""
 
-    def __init__(self, subject: Subject, *, cut: bool = False) -> None:
+    def __init__(self, subject: Subject, *, cut: bool = False, delegates: bool = True) -> None:
+        from ai_edge_litert.interpreter import OpResolverType
+
         from convert.formats.tflite import read_model
 
-        self.how = CUT if cut else PRESERVED
+        self.how = CUT if cut else PRESERVED if delegates else "LiteRT without delegates, all tensors preserved"
+        self._resolver = OpResolverType.AUTO if delegates else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         self.model = read_model(Path(subject.file.path))
         self._subject, self._cut = subject, cut
         self._graph = self.model.subgraphs[0]
@@ -65,6 +68,7 @@ class LiteRTProbe:
             self._preserving = Interpreter(
                 model_path=self._subject.file.path,
                 num_threads=self._subject.threads,
+                experimental_op_resolver_type=self._resolver,
                 experimental_preserve_all_tensors=True,
             )
         _invoke(self._preserving, inputs)

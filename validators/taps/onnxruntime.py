@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BLOCKED = "com.microsoft.nchwc"  # the domain of operators on channels in blocks
 REORDER = "ReorderOutput"  # which gives them back one by one
+FX_NODE = "pkg.torch.onnx.fx_node"  # under which torch.onnx says what it made a node of
 MARK = "_nchwc"  # that ONNX Runtime appends to the names of nodes it moves to that domain
 
 SUMMAND = 3  # the place among a blocked convolution's inputs of what it adds
@@ -100,6 +101,7 @@ class OnnxProbe:
                     self._said.layers(shown),
                     self._said.line(shown),
                     node.op_type in MOVES,
+                    self._said.is_partial(shown),
                 )
         graph.node.extend(taps)
         there = {value.name for value in graph.output} | set(inputs)
@@ -165,6 +167,8 @@ class _Said:
         self._nodes = {name: node for node in model.graph.node for name in node.output if name}
         self._by_node = {node.name: node for node in model.graph.node if node.name}
         self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        # Of the nodes that an exporter made of one operator, the last one computes what it does.
+        self._last = {_metadata(node).get(FX_NODE, name): name for name, node in self._nodes.items()}
         self._scales: dict[str, tuple[Any, Any]] = {}
         for node in model.graph.node:
             at = node.output[0] if node.op_type == "QuantizeLinear" else None
@@ -218,20 +222,27 @@ class _Said:
         while node is not None and node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.input:
             name = node.input[0]
             node = self._nodes.get(name)
-        said = {entry.key: entry.value for entry in node.metadata_props} if node is not None else {}
+        said = _metadata(node) if node is not None else {}
         scopes = re.findall(r"'([^']*)'", said.get("pkg.torch.onnx.name_scopes", ""))
         if len(scopes) > 1:
             return (scopes[-2],) if scopes[-2] else ()
         return (name.partition(":")[0],)
 
+    def is_partial(self, name: str) -> bool:
+        """Whether a tensor is computed by one of the nodes that an exporter made of one operator, and not the last."""
+        node = self._nodes.get(name)
+        return node is not None and self._last.get(_metadata(node).get(FX_NODE, name), name) != name
+
     def line(self, name: str) -> str:
         """Give the source line a tensor is computed in."""
         node = self._nodes.get(name)
-        for entry in node.metadata_props if node is not None else ():
-            if entry.key == "pkg.torch.onnx.stack_trace":
-                places = re.findall(r'File "([^"]+)", line (\d+)', entry.value)
-                return f"{Path(places[-1][0]).name}:{places[-1][1]}" if places else ""
-        return ""
+        trace = _metadata(node).get("pkg.torch.onnx.stack_trace", "") if node is not None else ""
+        places = re.findall(r'File "([^"]+)", line (\d+)', trace)
+        return f"{Path(places[-1][0]).name}:{places[-1][1]}" if places else ""
+
+
+def _metadata(node: Any) -> dict[str, str]:
+    return {entry.key: entry.value for entry in node.metadata_props}
 
 
 def open_onnx(subject: Subject) -> OnnxProbe:
