@@ -185,6 +185,7 @@ def blame(
     home = path.with_name(f"{path.name}-blame")
     with folder.opened(home) as stages, Workers(stages, limits_of(timeout_seconds, memory_bytes)) as workers:
         say(f"loading {source.path}: {source.detail}")
+        workers.warm(tap_for(form.name).environment)
         facts, _ = load_source(workers, source, options)
         say("running the reference")
         baseline = run_source(workers, source, options, facts.signature, seed=seed, user=user)

@@ -79,7 +79,7 @@ class OnnxProbe:
                 if not name:
                     continue
                 sources = tuple(sorted({where[taken] for taken in _taken(node) if taken in where}))
-                fetched, shown = name, name
+                fetched, shown = name, self._said.quantized(node, name)
                 if node.domain == BLOCKED and node.op_type != REORDER:
                     shown = undone[name].output[0] if name in undone else self._said.blocked(node)
                     channels = self._said.channels(shown)
@@ -111,6 +111,7 @@ class OnnxProbe:
             if name and name not in there
         )
         self._where = where
+        self._shown = [value.name for value in values.values()]
         return values
 
     def numbers(self, name: str, array: np.ndarray) -> np.ndarray:
@@ -124,13 +125,13 @@ class OnnxProbe:
         found = dict(zip(wanted, self._session.run(wanted, dict(inputs)), strict=True)) | dict(inputs)
         arrays: list[np.ndarray | None] = []
         raw: dict[int, np.ndarray] = {}
-        for at, (name, fetched) in enumerate(self._fetched.items()):
+        for at, fetched in enumerate(self._fetched.values()):
             array = found.get(fetched)
             if array is None or not hasattr(array, "dtype"):  # sequences are no tensors
                 arrays.append(None)
                 continue
             raw[at] = array
-            arrays.append(self._said.numbers(name, array))
+            arrays.append(self._said.numbers(self._shown[at], array))
         return Trace(tuple(self._names.values()), arrays, tuple((end, self._where[end]) for end in self._ends), raw)
 
 
@@ -170,10 +171,12 @@ class _Said:
         # Of the nodes that an exporter made of one operator, the last one computes what it does.
         self._last = {_metadata(node).get(FX_NODE, name): name for name, node in self._nodes.items()}
         self._scales: dict[str, tuple[Any, Any]] = {}
+        self._quantized: dict[str, str] = {}  # tensors of integers by the names of their scales
         for node in model.graph.node:
             at = node.output[0] if node.op_type == "QuantizeLinear" else None
             at = node.input[0] if node.op_type == "DequantizeLinear" else at
             if at and all(name in self._constants for name in node.input[1:3]):
+                self._quantized[node.input[1]] = at
                 held = [numpy_helper.to_array(self._constants[name]) for name in node.input[1:3]]
                 self._scales[at] = (held[0], held[1] if len(held) > 1 else 0)
 
@@ -187,6 +190,18 @@ class _Said:
         if np.ndim(scale):
             return None
         return ((array.astype(np.float64) - float(zero)) * float(scale)).astype(np.float32)
+
+    def quantized(self, node: Any, name: str) -> str:
+        """Name what an operator on integers computes as the file does, by the scale of its output.
+
+        It is the first or the last of its scales of tensors; weights have scales of their own.
+        """
+        if name in self._nodes or not node.op_type.startswith(("QLinear", "QGemm")):
+            return name
+        scales = [taken for taken in node.input if taken in self._quantized]
+        if not scales:
+            return name
+        return self._quantized[scales[0 if node.op_type == "QLinearConcat" else -1]]
 
     def blocked(self, node: Any) -> str:
         """Name what an operator in blocks computes as the file does, where it can be told."""
