@@ -133,7 +133,7 @@ NETS = {"mobile": mobile, "encoder": encoder, "recurrent": recurrent}
 def main(name: str, folder: Path) -> None:
     """Write a network's weights, and its TorchScripts with a fault each."""
     net = NETS[name]()
-    weights = net.state_dict()
+    weights = {key: value.clone() for key, value in net.state_dict().items()}
     torch.save(weights, folder / f"{name}.pt")
     example = {"mobile": (2, 3, 32, 32), "encoder": (2, 10, 12), "recurrent": (2, 12, 6)}[name]
     for parameter in SCALED[name]:

@@ -389,6 +389,7 @@ def test_an_operator_cut_out_computes_what_it_did_in_its_model(mobile, form):
     np.testing.assert_allclose(answer, mine.arrays[position][0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Warning. Enabling .experimental_preserve_all_tensors")
 def test_a_file_cut_at_each_tensor_computes_what_the_whole_one_does(mobile):
     from ai_edge_litert.interpreter import Interpreter
 

@@ -20,6 +20,18 @@ MOVES = frozenset(
 )
 
 
+def _scope(name: str) -> str:
+    """Leave out the calls of functions that a node's name begins with.
+
+    >>> _scope("StatefulPartitionedCall/StatefulPartitionedCall_1/net/dense/MatMul")
+    'net/dense/MatMul'
+    """
+    words = name.split("/")
+    while len(words) > 1 and words[0].startswith("StatefulPartitionedCall"):
+        words.pop(0)
+    return "/".join(words)
+
+
 class GraphProbe:
     """A frozen graph, fetched node by node."""
 
@@ -40,7 +52,7 @@ class GraphProbe:
             makers = tuple(sorted({places[name] for name in taken if name in places}))
             if makers and node.name not in places:
                 places[node.name] = len(values)
-                values.append(Value(node.name, node.op, makers, (node.name,), "", node.op in MOVES))
+                values.append(Value(node.name, node.op, makers, (_scope(node.name),), "", node.op in MOVES))
                 fetched.append(f"{node.name}:0")
         self._values = tuple(values)
         self._outputs = tuple(

@@ -56,16 +56,23 @@ class Recorder(TorchDispatchMode):
     """Records, while it is entered, every operator that is computed from one of the `given` tensors.
 
     `owners` are names of parameters by the identity of their tensors: an operator belongs to the layer of those that it
-    takes where nothing else says so. `lines` says whether the lines of the Python code are looked for. The call that
-    computes the tensor at the position `keep` is kept as `call`.
+    takes where nothing else says so, and to that of its input where it takes none and `inherits`. `lines` says whether
+    the lines of the Python code are looked for. The call that computes the tensor at the position `keep` is kept as
+    `call`.
     """
 
     def __init__(
-        self, given: Mapping[str, torch.Tensor], owners: Mapping[int, str], *, lines: bool, keep: int = -1
+        self,
+        given: Mapping[str, torch.Tensor],
+        owners: Mapping[int, str],
+        *,
+        lines: bool,
+        inherits: bool = False,
+        keep: int = -1,
     ) -> None:
         super().__init__()
         self.call: Call | None = None
-        self._keep = keep
+        self._keep, self._inherits = keep, inherits
         self.path, self.line = "", ""
         self._owners, self._lines = owners, lines
         self._values: list[Value] = []
@@ -82,6 +89,8 @@ class Recorder(TorchDispatchMode):
         taken = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, torch.Tensor)]
         makers = sorted({maker for tensor in taken if (maker := self._maker(tensor)) is not None})
         layer = self.path or next((owner for tensor in taken if (owner := self._owners.get(id(tensor)))), "")
+        if not layer and self._inherits and makers:
+            layer = next(iter(self._values[makers[-1]].layers), "")
         near = len(self._values) <= self._keep < len(self._values) + MOST_ANSWERS
         kept = self._called(function, args, kwargs or {}) if near and makers else None
         found = function(*args, **(kwargs or {}))

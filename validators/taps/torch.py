@@ -37,7 +37,7 @@ class TorchProbe:
         module = self._module
         owners, _kept = owners_of(module)
         scripted, exported = isinstance(module, torch.jit.ScriptModule), isinstance(module, torch.fx.GraphModule)
-        recorder = Recorder(tensors, owners, lines=not scripted and not exported)
+        recorder = Recorder(tensors, owners, lines=not scripted and not exported, inherits=scripted)
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64 if self._dtype else before)
         try:
