@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from validators import tolerance
+from validators.decision import EQUALITY, bounds, decide
 from validators.verdict import OutputParity, Status, Worst
 
 if TYPE_CHECKING:
@@ -47,11 +49,12 @@ def compare(sides: Sides, usable: tuple[str, ...], precision: str) -> OutputPari
             if float(gap[at]) > max_abs or worst is None:
                 max_abs = float(gap[at])
                 worst = Worst(case, at, float(want[at]), float(have[at]))
-    tolerated = tolerance.EXACT_SHARE.get(precision, 0.0)
-    status = Status.FAIL if differ > tolerated * elements else Status.PASS
-    reason = f"{differ} of {elements} integers differ" if differ else f"all {elements} integers are equal"
+    output = OutputParity(
+        sides.expected, Status.NOT_RUN, "", EQUALITY, elements, max_abs=max_abs, worst=worst, changed=differ
+    )
+    status, reason = decide(output, bounds(precision), precision)
     if undecided:
         reason += f", but for those of {undecided} that the source's own rounding decides"
     if status is Status.PASS and undecided >= tolerance.UNDECIDED_SHARE * elements > 0:
         status, reason = Status.NOT_RUN, f"the source's own rounding decides {undecided} of {elements} integers"
-    return OutputParity(sides.expected, status, reason, "equality", elements, max_abs=max_abs, worst=worst)
+    return replace(output, status=status, reason=reason)

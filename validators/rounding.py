@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from convert.spec import CALIBRATED, FP32
+from convert.spec import CALIBRATED
 from validators import tolerance
+from validators.decision import TOLERANCE, bounds, decide
 from validators.inputs import CaseSet
 from validators.verdict import OutputParity, Status, Worst
 
@@ -127,35 +129,36 @@ def _measured(
     noise = math.sqrt(sums.noise / max(sums.elements, 1)) if wide is not None else None
     judged_by = None if wide is None and sides.ideal is None else math.sqrt(sums.allowed / max(sums.elements, 1))
     scaled = sums.max_abs / sums.largest if sums.largest else (0.0 if sums.max_abs == 0 else math.inf)
-    status, reason, ratio, bound = _verdict(
-        rmse, rms, judged_by, scaled, max(sums.worst_case(), aside.worst_case()), precision
-    )
-    near = _near(sums, rms, farthest) if sides.ideal is not None and judged_by else _Near()
-    if status is Status.PASS and near.fault:
-        status, reason = Status.FAIL, f"{near.fault}; R {ratio:.3g} does not show it, bound {bound:g}"
-    tolerated = f"scaled_max_{precision}" if sides.ideal is None else "the source itself"
-    return OutputParity(
+    case_ratio, case = max(sums.worst_case(), aside.worst_case())
+    distance, limit = _distance(sums, farthest) if sides.ideal is not None and judged_by else (None, None)
+    tolerated = f"{TOLERANCE}{precision}" if sides.ideal is None else "the source itself"
+    limits = bounds(precision, limit)
+    output = OutputParity(
         name=name,
-        status=status,
-        reason=reason,
+        status=Status.NOT_RUN,
+        reason="",
         basis=ORACLE if wide is not None else tolerated,
         elements=sums.elements,
-        ratio=ratio,
-        bound=bound,
+        ratio=(rmse / judged_by if judged_by else (None if rmse else 0.0)) if judged_by is not None else None,
+        bound=limits.scaled_max if judged_by is None else limits.ratio,
         max_abs=sums.max_abs,
         scaled_max=scaled if math.isfinite(scaled) else sums.max_abs,
         rmse=rmse,
         reference_rms=rms,
         reference_noise_rmse=noise,
         ideal_rmse=None if sides.ideal is None else judged_by,
-        distance=near.distance,
-        distance_bound=near.bound,
+        case_ratio=min(case_ratio, sys.float_info.max),
+        case=case,
+        distance=distance,
+        distance_bound=limit,
         sqnr_db=10 * math.log10(sums.signal / sums.error) if sums.error and sums.signal else None,
         cosine=sums.product / math.sqrt(sums.signal * sums.actual) if sums.signal and sums.actual else None,
         top1_agreement=sums.rows_agreed / sums.rows if sums.rows else None,
         worst=sums.worst,
         set_aside=chaotic,
     )
+    status, reason = decide(output, limits, precision)
+    return replace(output, status=status, reason=reason)
 
 
 def _chaotic(name: str, native: Stored, wide: Stored, usable: tuple[str, ...]) -> tuple[str, ...]:
@@ -266,52 +269,10 @@ def _add(
     sums.cases.append((case, square, max(allowed, beside), signal, count))
 
 
-def _verdict(
-    rmse: float, rms: float, allowed: float | None, scaled: float, worst_case: tuple[float, str], precision: str
-) -> tuple[Status, str, float | None, float]:
-    """Judge the measured errors: status, reason, R and the bound it was held against."""
-    if allowed is None:
-        bound = tolerance.SCALED_MAX[precision]
-        passed = scaled <= bound
-        words = f"largest error {scaled:.2g} of the largest magnitude, bound {bound:g}"
-        return (Status.PASS if passed else Status.FAIL), words, None, bound
-    bound = tolerance.RATIO_BOUNDS[precision]
-    ratio = rmse / allowed if allowed else (0.0 if rmse == 0 else None)
-    case_ratio, case = worst_case
-    peer = "its source does" if precision == FP32 else f"an ideal {precision} does"
-    fault = "" if precision == FP32 else "conversion fault: "
-    if case_ratio > bound * tolerance.CASE_FACTOR:
-        return Status.FAIL, f"{fault}on case {case} it errs {case_ratio:.4g} times what {peer}", ratio, bound
-    if rmse <= tolerance.FLOOR * rms:
-        return Status.PASS, f"error {rmse:.2g} is below {tolerance.FLOOR:g} of the output's rms", ratio, bound
-    if ratio is not None and ratio <= bound:
-        return Status.PASS, f"errs {ratio:.3g} times what {peer}, bound {bound:g}", ratio, bound
-    told = "where that does not err at all" if ratio is None else f"{ratio:.4g} times what {peer}"
-    return Status.FAIL, f"{fault}errs {told}, bound {bound:g}", ratio, bound
-
-
-@dataclass(frozen=True, slots=True)
-class _Near:
-    """How far an output is from its ideal's, over what that errs; what it may be, and the fault where it is farther."""
-
-    distance: float | None = None
-    bound: float | None = None
-    fault: str = ""
-
-
-def _near(sums: Sums, rms: float, farthest: float | None) -> _Near:
-    """Judge D: two errors of one size need not be the same error.
+def _distance(sums: Sums, farthest: float | None) -> tuple[float, float | None]:
+    """Give D, and the most it may be: two errors of one size need not be the same error.
 
     An ideal that answers otherwise when its constants are nudged says where a right artifact may be as well.
     """
     distance, sway = math.sqrt(sums.apart / sums.allowed), math.sqrt(sums.sway / sums.allowed)
-    if farthest is None:
-        return _Near(distance)
-    bound = max(farthest, tolerance.DISTANCE_OVER_SWAY * sway)
-    if distance <= bound or sums.apart <= (tolerance.FLOOR * rms) ** 2 * sums.elements:
-        return _Near(distance, bound)
-    return _Near(
-        distance,
-        bound,
-        f"conversion fault: it differs from an ideal by {distance:.3g} times what that errs (D), bound {bound:.3g}",
-    )
+    return distance, None if farthest is None else max(farthest, tolerance.DISTANCE_OVER_SWAY * sway)

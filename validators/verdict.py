@@ -64,6 +64,9 @@ class OutputParity:
     reference_rms: float = 0.0
     reference_noise_rmse: float | None = None
     ideal_rmse: float | None = None  # of the simulation that a reduced precision is judged by
+    case_ratio: float | None = None  # the same of the worst single case, or over the floor there
+    case: str = ""
+    changed: int | None = None  # integers that differ and that rounding does not decide
     distance: float | None = None  # D = rmse(artifact, ideal) / ideal_rmse, of a reduced precision
     distance_bound: float | None = None  # None where D is not judged
     sqnr_db: float | None = None
