@@ -285,7 +285,7 @@ LIBRARIES = (
     hf("dinov2", "pixel_values:float32[batch,3,28,28]"),
     hf("segformer", PIXELS),
     hf("yolos", PIXELS),
-    hf("clip", IDS, PIXELS),
+    hf("clip", IDS, PIXELS, ATTENTION),
     hf("wav2vec2", "input_values:float32[batch,1600]"),
     hf("whisper_encoder", "input_features:float32[batch,16,48]", saved="onnx"),
     hf("spectrogram", "input_values:float32[batch,48,32]"),
