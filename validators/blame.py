@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convert import folder
-from convert.errors import EdgeproofError, LoadError, UnknownName, UsageError
+from convert.errors import EdgeproofError, LoadError, UnknownName, UsageError, WorkerError
 from convert.formats import recognise
 from convert.sources import SOURCES, identify
 from convert.spec import (
@@ -182,8 +183,7 @@ def blame(
     )
     companions = form.companions(path)
     made = Artifact(str(path), form.name, "", Signature((), ()), *fingerprint(path, companions))
-    home = path.with_name(f"{path.name}-blame")
-    with folder.opened(home) as stages, Workers(stages, limits_of(timeout_seconds, memory_bytes)) as workers:
+    with _scratch() as stages, Workers(stages, limits_of(timeout_seconds, memory_bytes)) as workers:
         say(f"loading {source.path}: {source.detail}")
         workers.warm(tap_for(form.name).environment)
         facts, _ = load_source(workers, source, options)
@@ -327,6 +327,21 @@ class _Trial:
             shutil.rmtree(partial, ignore_errors=True)
         artifact, fed = (str(place / Path(name).name) for name in (cut.path, cut.inputs))
         return Reproduction(artifact, fed, str(place / "expected.npy"), cut.operators, error)
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """Give a folder for jobs and arrays, which are many; it stays only where a process failed that may be repeated."""
+    place = Path(tempfile.mkdtemp(prefix="edgeproof-blame-"))
+    kept = False
+    try:
+        yield place
+    except WorkerError:
+        kept = True
+        raise
+    finally:
+        if not kept:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _worst_cases(baseline: Baseline, proof: Proof) -> tuple[str, ...]:
