@@ -10,7 +10,7 @@ from pathlib import Path
 
 from convert.building import Chosen, Tried
 from convert.errors import EdgeproofError, RouteError, RunStopped
-from convert.faster import LOSS_DB, SIZE_ALLOWANCE, Bounds, Hastened, hasten
+from convert.faster import LOSS_DB, SIZE_ALLOWANCE, WORTH_SECONDS, Bounds, Hastened, hasten
 from convert.precision import QUANTIZERS, Layer, no_layers
 from convert.recipe import AVERAGE, MIN_MAX, Recipe
 from convert.search import Point as SearchPoint
@@ -99,7 +99,7 @@ def _hastened(bench: Bench, base: Chosen, chosen: Chosen, tried: list[Tried]) ->
         raise ValueError("what passed was made and proven")
     track = _Track(bench, base)
     share = now = track.share(kept, chosen.proof)
-    if not now.slower:
+    if not now.slower or now.seconds / now.median < WORTH_SECONDS:
         return chosen
     if attempt.artifact != kept:
         share = track.share(attempt.artifact, proof)
