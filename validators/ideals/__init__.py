@@ -59,8 +59,9 @@ class Ideal:
 
     `build` raises LoadError where it cannot be: then nothing tells a conversion fault from the loss of precision, and
     parity is NOT_RUN. `nudge` applies a function to every float constant of a file it built, in place. `name` is the
-    format's. `runtime` names the engine that runs it, the format's own by default. `unlike` names, by precision,
-    operators whose kernels compute so differently from the ideal that the distance from it tells no fault.
+    format's. `runtime` names the engine that runs it, the format's own by default. `like` names, by precision, the
+    operators whose kernels compute so nearly as the ideal does that the distance from it tells a fault; those of a
+    precision that is not in it all do.
     """
 
     name: str
@@ -68,11 +69,11 @@ class Ideal:
     build: Callable[[Building], Built]
     nudge: Callable[[Path, Nudge], None]
     runtime: str = ""
-    unlike: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    like: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def told_by_distance(self, precision: str, operators: Iterable[str]) -> float | None:
         """Give the bound on D for a file of this format, precision and operators; None where D is not judged."""
-        if set(self.unlike.get(precision, ())) & set(operators):
+        if precision in self.like and not set(operators) <= self.like[precision]:
             return None
         return tolerance.DISTANCE_BOUNDS.get((self.name, precision))
 
