@@ -279,7 +279,8 @@ LIBRARIES = (
     hf("electra", IDS, ATTENTION, TYPES),
     hf("distilbert_answers", IDS, ATTENTION),
     hf("t5_encoder", IDS, ATTENTION),
-    hf("llama", IDS, ATTENTION),
+    # Whole masks: what a decoder answers where a word attends to nothing is undefined, and no two kernels agree on it.
+    hf("llama", IDS, ATTENTION.replace("0..", "1..")),
     hf("deit", PIXELS),
     hf("swin", PIXELS),
     hf("dinov2", "pixel_values:float32[batch,3,28,28]"),
