@@ -11,6 +11,7 @@ import dataclasses
 import math
 import os
 import shutil
+import tempfile
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 INDEX, INPUTS, EXPECTED = "index.json", "inputs", "expected"
-ANSWERS = "answers.npz"  # of a device, as they were judged, beside the index
 SIDES = ("source", "oracle", "ideal")  # what the verdict is found by, an `.npz` each
 
 
@@ -84,7 +84,15 @@ class Golden:
 
 
 def check_place(place: Path) -> None:
-    """Raise UsageError where `place` is something else than a folder of golden vectors, which may be replaced."""
+    """Raise UsageError where `place` cannot be written, or is no folder of golden vectors, which may be replaced."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place.parent):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"cannot write golden vectors to {place.parent}: {error.strerror}", fix="give another folder to --golden"
+        ) from error
     if place.exists() and not (place / INDEX).is_file() and (not place.is_dir() or any(place.iterdir())):
         raise UsageError(f"{place} holds something else than golden vectors", fix="give another folder to --golden")
 
@@ -268,12 +276,13 @@ def replay(golden: str | os.PathLike[str], answers: str | os.PathLike[str]) -> t
     found, odd = _answers(index, Path(answers))
     if odd:
         return index, Verdict.failed("outputs", odd)
-    device = _as_outputs(index, found, place / ANSWERS)
     native = Outputs(str(place / "source.npz"), index.cases.names, index.source_names)
     oracle = dataclasses.replace(native, path=str(place / "oracle.npz")) if index.oracle else None
     ideal = dataclasses.replace(native, path=str(place / "ideal.npz")) if index.ideal else None
     reference = parity.Reference(native, oracle, index.oracle_reason)
-    return index, parity.judge(reference, device, index.cases, index.binding, index.precision, ideal)
+    with tempfile.TemporaryDirectory() as folder:
+        device = _as_outputs(index, found, Path(folder) / "answers.npz")
+        return index, parity.judge(reference, device, index.cases, index.binding, index.precision, ideal)
 
 
 def _answers(index: Golden, answered: Path) -> tuple[dict[str, np.ndarray], str]:

@@ -170,6 +170,13 @@ def test_a_folder_of_something_else_is_never_replaced(command, samples, tmp_path
     assert (tmp_path / "mine" / "onnx" / "notes.txt").read_text() == "keep me"
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_made(command, samples, tmp_path, refused):
+    (tmp_path / "file").write_text("keep me")
+    ran = command(samples / "digits.pt", "--to", "onnx", "--golden", "file", "--quiet")
+    refused(ran, 2, "cannot write golden vectors")
+    assert (tmp_path / "file").read_text() == "keep me"
+
+
 def test_an_artifact_of_somebody_else_gets_golden_vectors_too(command, golden, samples, tmp_path):
     made = golden / "out" / "digits.tflite"
     words = (made, "--reference", samples / "digits.pt", "--golden", "vectors", "--out", "proof", "--quiet")
