@@ -58,7 +58,8 @@ def judge(
     """
     import numpy as np
 
-    usable = cases.fitting(dict(binding.fixed))
+    # A run that was cut short has fewer cases than the artifact's sizes allow.
+    usable = tuple(case for case in cases.fitting(dict(binding.fixed)) if case in artifact.cases)
     findings = list(_ran(reference, artifact, usable, _remedy(binding)))
     if any(finding.status is not Status.PASS for finding in findings):
         return Verdict.of(findings)

@@ -33,7 +33,7 @@ from validators.decision import Bounds, bounds, decide
 from validators.quality import Quality
 from validators.report import Report, TargetReport
 from validators.reports.json import read as read_report
-from validators.verdict import Finding, Status, Verdict
+from validators.verdict import Finding, OutputParity, Status, Verdict
 
 PARITY = ("ratio", "case_factor", "floor", "scaled_max", "distance", "changed_share", "max_abs", "sqnr_db")
 QUALITY = ("min_sqnr_db", "min_agreement", "max_accuracy_drop")
@@ -172,20 +172,27 @@ def _target(target: TargetReport, policy: Policy) -> Verdict:
         return Verdict.failed("made", target.reason)
     if attempt.structure.status is not Status.PASS:
         return attempt.structure
-    outputs = []
-    for output in attempt.parity.outputs:
-        if output.elements == 0 or (output.basis == "equality" and output.status is Status.NOT_RUN):
-            outputs.append(output)  # nothing that a number could change
-            continue
-        limits = policy.bounds(target.precision, output.name, output.distance_bound)
-        status, reason = decide(output, limits, target.precision)
-        outputs.append(dataclasses.replace(output, status=status, reason=reason, bound=limits.ratio))
-    findings = [*attempt.parity.findings]
+    outputs = [_output(output, policy, target.precision) for output in attempt.parity.outputs]
+    # What other kernel paths gave is judged again too; a finding on one says no more than its own does.
+    findings = [finding for finding in attempt.parity.findings if finding.check != "path"]
+    for path in attempt.parity.paths:
+        if path.status is not Status.NOT_RUN:
+            found = Verdict.of(path.findings, (_output(output, policy, target.precision) for output in path.outputs))
+            findings.append(Finding("path", found.status, f"on {path.title}: {found.reason or 'within the policy'}"))
     if attempt.quality is not None:
         findings += _quality(attempt.quality, policy.quality_limits(target.precision))
     if not outputs and not findings:
         findings.append(Finding("parity", attempt.parity.status, attempt.parity.reason))
     return Verdict.of(findings, outputs, passed="every number of the report is within the policy")
+
+
+def _output(output: OutputParity, policy: Policy, precision: str) -> OutputParity:
+    """Judge one output by its figures, where a number could change anything."""
+    if output.elements == 0 or (output.basis == "equality" and output.status is Status.NOT_RUN):
+        return output
+    limits = policy.bounds(precision, output.name, output.distance_bound)
+    status, reason = decide(output, limits, precision)
+    return dataclasses.replace(output, status=status, reason=reason, bound=limits.ratio)
 
 
 def _quality(quality: Quality, stated: Numbers) -> Iterator[Finding]:

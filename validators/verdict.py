@@ -77,6 +77,19 @@ class OutputParity:
 
 
 @dataclass(frozen=True, slots=True)
+class PathParity:
+    """How an artifact compares on other kernels than those that proved it; NOT_RUN where it does not run on them."""
+
+    name: str  # of the runtime
+    title: str
+    status: Status
+    reason: str
+    cases: int = 0
+    findings: tuple[Finding, ...] = ()
+    outputs: tuple[OutputParity, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The result of one stage of judging: never better than its worst finding, and NOT_RUN without any."""
 
@@ -84,6 +97,7 @@ class Verdict:
     reason: str
     findings: tuple[Finding, ...] = ()
     outputs: tuple[OutputParity, ...] = ()
+    paths: tuple[PathParity, ...] = ()  # other kernels that parity was judged on, of which each may decide
 
     @classmethod
     def of(cls, findings: Iterable[Finding], outputs: Iterable[OutputParity] = (), *, passed: str = "") -> Verdict:

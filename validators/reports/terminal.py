@@ -16,7 +16,7 @@ from validators.latency import Measurement
 from validators.report import Attempt, Point, Report, Stage, TargetReport
 from validators.reports import RENDERINGS, Rendering
 from validators.self_test import words_of
-from validators.verdict import Status
+from validators.verdict import PathParity, Status
 
 COLUMNS = (
     *("target", "verdict", "route"),
@@ -143,6 +143,7 @@ def _remarks(target: TargetReport) -> list[str]:
                 lines += [f"{name}: {escape(said)}" for said in (attempt.quality.reason, *attempt.quality.notes)]
                 notes = attempt.parity.findings if attempt.parity else ()
                 lines += [f"{name}: {escape(finding.message)}" for finding in notes if finding.check == "ideal"]
+            lines += [f"{name}: {escape(said)}" for said in _paths(attempt.parity.paths if attempt.parity else ())]
             if target.status is Status.PASS and attempt.recipe is not None and attempt.artifact is not None:
                 lines += [f"{name}: {escape(note)}" for note in attempt.artifact.notes]
                 lines += _kept(name, attempt.recipe, {item.layer: item.operator for item in target.given_up})
@@ -174,6 +175,24 @@ def _remarks(target: TargetReport) -> list[str]:
     if target.recipe_path:
         lines.append(f"{name}: repeat it without a search with --recipe {escape(target.recipe_path)}")
     return lines
+
+
+def _paths(paths: tuple[PathParity, ...]) -> list[str]:
+    """Say how an artifact did on other kernels than those that proved it."""
+    passed = [path for path in paths if path.status is Status.PASS]
+    shown = ", ".join(f"{path.title} ({_worst(path)}{path.cases} cases)" for path in passed)
+    lines = [f"the same on {shown}"] if passed else []
+    return lines + [
+        f"on {path.title} {path.status.value}: {_first_line(path.reason)}"
+        for path in paths
+        if path.status is not Status.PASS
+    ]
+
+
+def _worst(path: PathParity) -> str:
+    """Give the greatest R of a path's outputs, where there is one."""
+    ratios = [output.ratio for output in path.outputs if output.ratio is not None]
+    return f"R {max(ratios):.3g}, " if ratios else ""
 
 
 def _kept(name: str, recipe: Recipe, operators: Mapping[str, str]) -> list[str]:

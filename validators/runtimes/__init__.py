@@ -18,6 +18,7 @@ from convert.registry import Registry
 from convert.sources import SOURCES
 from convert.spec import LoadOptions, Scale, SourceFile
 from convert.worker import Environment, summary
+from validators import tolerance
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,9 +32,13 @@ __all__ = [
     "Session",
     "Subject",
     "execute",
+    "paths_of",
     "reference_for",
     "runtime_for",
 ]
+
+#: Of a run that is cut short: fewer cases do not show whether outputs vary with the inputs.
+LEAST_CASES = tolerance.FEWEST_CASES
 
 REPEAT = "repeat"  # the case that is run a second time, to see whether answers depend on more than the input
 
@@ -85,6 +90,8 @@ class Runtime:
     supports: tuple[str, ...] = ()
     drags: Callable[[Path], str] = nothing
     blames: Callable[[Path], tuple[str, ...]] = nobody
+    path_of: str = ""
+    acquits: str = ""
 
 
 RUNTIMES: Registry[Runtime] = Registry("runtime", "validators.runtimes")
@@ -109,6 +116,11 @@ def runtime_for(form: str, needs: tuple[str, ...] = ()) -> Runtime | None:
     _only(form, engines)
     able = [runtime for runtime in engines if set(needs) <= set(runtime.supports)]
     return min(able, key=lambda runtime: len(runtime.supports), default=None)
+
+
+def paths_of(form: str) -> tuple[Runtime, ...]:
+    """Give the other kernel paths of a format, in the order of their names."""
+    return tuple(runtime for runtime in RUNTIMES if runtime.path_of == form)
 
 
 def _only(name: str, found: list[Runtime]) -> Runtime:
@@ -139,18 +151,19 @@ class Execution:
     subject: Subject
     inputs: str  # .npz with keys <case>/<input>
     outputs: str  # .npz to write, with keys <case>/<output>
-    only: tuple[str, ...] = ()  # cases to run; empty: all
+    only: tuple[str, ...] = ()  # cases to run, in this order; empty: all
     feeds: tuple[Feed, ...] = ()  # what the model takes of a case's arrays; empty: all, as named
     scales: tuple[tuple[str, Scale], ...] = ()  # outputs whose integers stand for float32 numbers
     timed_seconds: float = 0.0  # how long to run the first case over and over for `Outputs.median_seconds`
+    most_seconds: float = 0.0  # after which no further case is begun, once `LEAST_CASES` were run; 0: all are run
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What running all cases gave."""
+    """What running the cases gave."""
 
     path: str
-    cases: tuple[str, ...]
+    cases: tuple[str, ...]  # that were run, the repeated one aside
     names: tuple[str, ...]  # of the outputs, in the model's order
     failures: tuple[tuple[str, str], ...] = ()  # cases that did not run, and why
     load_seconds: float = 0.0
@@ -158,7 +171,7 @@ class Outputs:
 
 
 def execute(job: Execution) -> Outputs:
-    """Open a model and run every case, the first one twice, and write all outputs; runs in the runtime's worker.
+    """Open a model and run the cases, the first one again at the end, and write all outputs; runs in its worker.
 
     A case that fails is a finding, not the end. Raises LoadError where the model cannot be opened at all.
     """
@@ -172,8 +185,15 @@ def execute(job: Execution) -> Outputs:
     names: tuple[str, ...] = ()
     scales = dict(job.scales)
     with np.load(job.inputs) as arrays:
-        cases = [case for case in cases_of(arrays) if not job.only or case in job.only]
+        there = cases_of(arrays)
+        cases = [case for case in job.only if case in there] if job.only else there
+        began = time.perf_counter()
+        ran: list[str] = []
         for label, case in (*zip(cases, cases, strict=True), (REPEAT, cases[0])):
+            late = job.most_seconds and time.perf_counter() - began > job.most_seconds
+            if late and len(ran) >= LEAST_CASES and label != REPEAT:
+                continue
+            ran.append(label)
             inputs = feed(arrays, case, job.feeds)
             try:
                 found = session.run(inputs)
@@ -190,7 +210,7 @@ def execute(job: Execution) -> Outputs:
             }
         median = None if failures or not job.timed_seconds else _median(session, arrays, cases[0], job)
     np.savez(job.outputs, **outputs)  # type: ignore[arg-type]
-    return Outputs(job.outputs, tuple(cases), names, tuple(failures), load_seconds, median)
+    return Outputs(job.outputs, tuple(ran[:-1]), names, tuple(failures), load_seconds, median)
 
 
 def _median(session: Session, arrays: np.lib.npyio.NpzFile, case: str, job: Execution) -> float:

@@ -15,12 +15,14 @@ LITERT = Environment("litert", ("numpy", "ai_edge_litert.interpreter", "ai_edge_
 
 
 class LiteRTSession:
-    """An interpreter that resizes to what it is given."""
+    """An interpreter that resizes to what it is given; `kernels` names one of LiteRT's resolvers of operators."""
 
-    def __init__(self, path: str, threads: int) -> None:
-        from ai_edge_litert.interpreter import Interpreter
+    def __init__(self, path: str, threads: int, kernels: str = "AUTO") -> None:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        self._interpreter = Interpreter(model_path=path, num_threads=threads)
+        self._interpreter = Interpreter(
+            model_path=path, num_threads=threads, experimental_op_resolver_type=OpResolverType[kernels]
+        )
         signatures = self._interpreter.get_signature_list()
         self._runner: Any = None
         if signatures:
@@ -47,10 +49,10 @@ class LiteRTSession:
         return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
 
 
-def open_litert(subject: Subject) -> LiteRTSession:
-    """Load the file with the default delegates."""
+def open_litert(subject: Subject, kernels: str = "AUTO") -> LiteRTSession:
+    """Load the file, with the default delegates where no other `kernels` are named."""
     try:
-        return LiteRTSession(subject.file.path, subject.threads)
+        return LiteRTSession(subject.file.path, subject.threads, kernels)
     except (ValueError, RuntimeError) as error:
         raise cannot_open("LiteRT", subject.file.path, error) from error
 

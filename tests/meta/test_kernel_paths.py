@@ -1,0 +1,72 @@
+"""Real artifacts on other kernels than those that prove them: named in the verdict, and wrong ones caught."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from validators import paths
+from validators.prove import _run
+from validators.runtimes import RUNTIMES
+from validators.verdict import Status
+
+
+@pytest.mark.parametrize(
+    ("form", "titles"),
+    [
+        ("tflite", ["LiteRT's built-in kernels", "LiteRT's reference kernels"]),
+        ("onnx", ["ONNX Runtime without graph optimisations"]),
+        ("torchscript", [f"TorchScript's {word} call" for word in ("first", "second", "third")]),
+    ],
+)
+def test_a_right_artifact_is_judged_on_every_path_of_its_format(bench, artifact, form, titles):
+    verdict = bench.prove(artifact(form)).parity
+
+    assert verdict.status is Status.PASS
+    assert [path.title for path in verdict.paths] == titles
+    for path in verdict.paths:
+        assert path.status is Status.PASS
+        assert path.cases >= 2
+        assert [output.name for output in path.outputs] == ["digit", "parity"]
+
+
+def test_kernels_that_compute_something_else_fail_the_artifact(bench, artifact, monkeypatch):
+    """The plain path is given a copy with one weight changed, as if its kernels were wrong."""
+    right = artifact("onnx")
+    model = onnx.load(right)
+    weight = max(model.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
+    wrong = right.parent / "wrong_on_one_path.onnx"
+    onnx.save(model, wrong)
+
+    def run(workers, baseline, runtime, given, *others, **more):
+        if runtime.name == "onnxruntime_plain":
+            given = dataclasses.replace(given, path=str(wrong))
+        return _run(workers, baseline, runtime, given, *others, **more)
+
+    monkeypatch.setattr("validators.prove._run", run)
+    try:
+        verdict = bench.prove(right).parity
+    finally:
+        wrong.unlink()
+
+    assert verdict.status is Status.FAIL
+    assert verdict.reason.startswith("on ONNX Runtime without graph optimisations: ")
+    assert "times what its source does" in verdict.reason
+
+
+def test_a_path_that_takes_too_long_is_cut_short_and_judged_on_what_it_ran(bench, artifact, monkeypatch):
+    monkeypatch.setattr(paths, "SECONDS", 1e-9)
+
+    verdict = bench.prove(artifact("tflite")).parity
+
+    assert verdict.status is Status.PASS
+    assert [path.cases for path in verdict.paths] == [2, 2]
+
+
+def test_every_path_can_be_opened_by_its_name():
+    assert {"litert_builtin", "litert_reference", "onnxruntime_plain", "onnxruntime_exact"} <= set(RUNTIMES.names())
