@@ -181,7 +181,7 @@ def _paths(paths: tuple[PathParity, ...]) -> list[str]:
     """Say how an artifact did on other kernels than those that proved it."""
     passed = [path for path in paths if path.status is Status.PASS]
     shown = ", ".join(f"{path.title} ({_worst(path)}{path.cases} cases)" for path in passed)
-    lines = [f"the same on {shown}"] if passed else []
+    lines = [f"right on {shown}"] if passed else []
     return lines + [
         f"on {path.title} {path.status.value}: {_first_line(path.reason)}"
         for path in paths
