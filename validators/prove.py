@@ -235,12 +235,14 @@ def prove(
             unknown = Verdict.not_run(f"{judged.reason}; and the ideal cannot be nudged: {error.message}")
             return Proof(verdict, unknown, binding, facts, able, tuple(stages))
         judged = parity.judge(*sides, farthest, nudged)
-    # NOTE: Why not by D: other kernels of integers round in ways of their own.
+    # NOTE: Why the proven run stands for the ideal: on the case or two that a path may have run, an artifact may err
+    # more or less than its ideal by luck, and its proven run alike. Not by D: integer kernels round in their own ways.
+    peer = ideal if judged.status is Status.FAIL else ran
     judged = paths.judge_paths(
         artifact.format,
         judged,
         elsewhere,
-        lambda other: parity.judge(baseline.outputs, other, baseline.cases, binding, precision, ideal),
+        lambda other: parity.judge(baseline.outputs, other, baseline.cases, binding, precision, peer),
     )
     said = tuple(Finding("ideal", Status.PASS, note) for note in notes)
     judged = dataclasses.replace(judged, findings=(*judged.findings, *said))

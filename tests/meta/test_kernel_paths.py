@@ -70,3 +70,25 @@ def test_a_path_that_takes_too_long_is_cut_short_and_judged_on_what_it_ran(bench
 
 def test_every_path_can_be_opened_by_its_name():
     assert {"litert_builtin", "litert_reference", "onnxruntime_plain", "onnxruntime_exact"} <= set(RUNTIMES.names())
+
+
+def test_a_quantized_artifact_is_held_against_its_own_proven_run_there(samples, tmp_path, monkeypatch):
+    """One or two rows are too few for the ideal: both err by luck, and alike."""
+    from convert import convert
+
+    monkeypatch.setattr(paths, "SECONDS", 1e-9)
+    report = convert(
+        samples / "digits.pt",
+        to="onnx",
+        precision="int8",
+        calibration=samples / "digits_nchw_inputs.npz",
+        search_seconds=0,
+        out=tmp_path / "out",
+        threads=(),
+        timeout_seconds=300,
+    )
+
+    (target,) = report.targets
+    (path,) = target.attempts[target.kept].parity.paths
+    assert (path.status, path.cases) == (Status.PASS, 2)
+    assert path.outputs[0].ratio == pytest.approx(1, abs=0.05)
