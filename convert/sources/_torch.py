@@ -19,6 +19,7 @@ from convert.layout import inverse
 from convert.sources._attention import masks_as_given
 from convert.sources._measure import agreed, example, measure, trial_sizes
 from convert.sources._probe import WHOLE, Probe
+from convert.sources._state import as_it_was
 from convert.spec import (
     BATCH,
     GRID_SAMPLE,
@@ -179,7 +180,8 @@ def loaded(
     if not inputs:
         raise missing_inputs(module)
     promised = promise.output_names if promise else ()
-    signature = measure(lambda arrays: run(module, arrays, promised), inputs)
+    with as_it_was(module):
+        signature = measure(lambda arrays: run(module, arrays, promised), inputs)
     return LoadedModel(module, ModelFacts(signature, count_parameters(module), notes, traits(module, inputs)))
 
 
