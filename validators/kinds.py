@@ -104,10 +104,13 @@ def draw(
 
 
 def twins(cases: list[Case], seed: int) -> list[tuple[str, Case]]:
-    """Make, for every case of constant values, one whose floats are a rounding beside them; see `CONSTANT`."""
+    """Make, for every case of constant values, one whose floats are a rounding beside them; see `CONSTANT`.
+
+    So for denormal numbers, which are as good as zeros.
+    """
     found = []
     for case in cases:
-        if case.kind not in CONSTANT or not _floats(case):
+        if case.kind not in (*CONSTANT, "denormals") or not _floats(case):
             continue
         moved = {}
         for name in _floats(case):

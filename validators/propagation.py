@@ -37,7 +37,8 @@ def spreading(
             continue
         if case in unable:
             told = True
-            yield Finding(CHECK, Status.PASS, f"with {what} the artifact does not run: {unable[case]}")
+            refused = f"with one {what} the artifact does not run: {unable[case]}"
+            yield Finding(CHECK, Status.PASS, refused, what.partition(" in ")[2])
             continue
         for expected, found in outputs:
             want, have = native[f"{case}/{expected}"], actual.get(f"{case}/{found}")

@@ -372,7 +372,9 @@ def test_all_cases_are_written_under_their_names(tmp_path):
 def test_every_constant_case_has_a_twin_one_rounding_beside_that_no_artifact_runs(tmp_path):
     cases = collect(signature("x:float32[batch,4]", "ids:int64[batch]=0..9"), 0, None, tmp_path / "inputs.npz")
 
-    assert cases.twins == tuple((f"{kind}-0", f"beside-{kind}-0") for kind in ("zeros", "ones", "constant"))
+    assert cases.twins == tuple(
+        (f"{kind}-0", f"beside-{kind}-0") for kind in ("zeros", "ones", "constant", "denormals")
+    )
     assert not set(dict(cases.twins).values()) & set(cases.fitting({}))
     with np.load(cases.path) as stored:
         for case, twin in cases.twins:
