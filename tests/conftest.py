@@ -93,12 +93,14 @@ def judge(tmp_path: Path) -> Callable[..., Verdict]:
         farthest: float | None = None,
         nudged: Answers | None = None,
         twins: Mapping[str, str] | None = None,
+        spread: Answers | None = None,
+        **more: object,
     ) -> Verdict:
         native = write("source", source, source_failures or {})
         actual = write("artifact", artifact, artifact_failures or {})
         wide = write("oracle", oracle, {}) if oracle is not None else None
         named = dict.fromkeys([*native.cases, *(source_failures or {}), *(sizes or {})])
-        for other in (REPEAT, *(twins or {}).values()):
+        for other in (REPEAT, *(twins or {}).values(), *(spread or {})):
             named.pop(other, None)
         cases = CaseSet(
             "",
@@ -106,9 +108,12 @@ def judge(tmp_path: Path) -> Callable[..., Verdict]:
             tuple((probes or {}).items()),
             evaluation=real,
             twins=tuple((twins or {}).items()),
+            spread=tuple((case, case) for case in spread or {}),
+            **more,  # type: ignore[arg-type]
         )
         outputs = tuple((name, (renamed or {}).get(name, name)) for name in native.names)
-        reference = parity.Reference(native, wide, "" if wide else "float64 does not run here")
+        odd = write("spread", spread, {}) if spread is not None else None
+        reference = parity.Reference(native, wide, "" if wide else "float64 does not run here", odd)
         simulated = write("ideal", ideal, ideal_failures or {}) if ideal is not None else None
         binding = Binding((), outputs, tuple((fixed or {}).items()))
         swayed = write("nudged", nudged, {}) if nudged is not None else None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,32 +15,35 @@ import psutil
 
 from convert.errors import UsageError
 from convert.spec import BATCH, Signature, TensorSpec
+from validators.kinds import (
+    EXTREME,
+    KINDS,
+    NATURAL,
+    UNKNOWN_HIGH,
+    Case,
+    Ranges,
+    draw,
+    flushed,
+    span_of,
+    spread,
+    twins,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
-#: Seeded cases at the base sizes, by kind of values; 32 in all. Gaussian noise alone hides faults that only show on
-#: positive, sparse, smooth or large values.
-KINDS = {"normal": 8, "uniform": 8, "smooth": 6, "sparse": 4, "small": 2, "large": 2, "zeros": 1, "ones": 1}
-
-#: Kinds of equal values, and by how much their twins differ: a float32 rounding of one, normally distributed. What is
-#: erred there is no chance sample: sums of equal numbers cancel exactly in one order of adding and not in another, or
-#: round every step the same way. The two-dimensional FFT of ones is exact in PyTorch, and 5e-4 off after its layer
-#: normalisation one rounding beside, where right artifacts are 1e-3 off on both. An instance normalisation of a blank
-#: image errs 3e-4 in TFLite and 1e-6 in PyTorch, on other images equally little.
-CONSTANT = ("zeros", "ones")
-NUDGE = 2.0**-23
-
-#: Kinds that real inputs resemble, which quality is judged on where the user gave none.
-NATURAL = ("normal", "uniform", "smooth", "sparse")
 GENERATED = "generated inputs"
 USER_FILE = "the inputs file"
 
 #: Sizes of a free batch beside 1.
 BATCH_SIZES = (2, 3, 5)
 
-#: Sizes of every other free dimension: the base, and one more.
-OTHER_SIZES = (16, 24)
+#: Sizes of every other free dimension: the base, one more, and a prime that no stride divides: halving rounds there,
+#: and what was traced at a multiple of 8 shows.
+OTHER_SIZES = (16, 24, 17)
+
+#: The batch whose rows are also run one by one.
+ROWS = 3
 
 #: Rows of the user's own file that are run one by one; the report says when there were more.
 USER_ROWS = 256
@@ -52,25 +56,13 @@ LABELLED_ROWS = 1024
 USER_BATCH = 8
 USER_BATCH_CASE = "user-batch"
 
-#: How tokenizers call the input that says which words count.
-ATTENTION_MASK = "attention_mask"
-
-#: Upper end of integer inputs whose range nobody stated.
-UNKNOWN_HIGH = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One set of inputs: where it comes from and at which sizes of the free dimensions."""
-
-    name: str
-    sizes: tuple[tuple[str, int], ...]
-    arrays: Mapping[str, np.ndarray]
-
 
 @dataclass(frozen=True, slots=True)
 class CaseSet:
-    """The cases of one run, on disk, and what there is to say of them."""
+    """The cases of one run, on disk, and what there is to say of them.
+
+    Only the source runs `twins` and `flushed`; `spread` are run beside the others and decide nothing.
+    """
 
     path: str
     sizes: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]  # of each case, by name and in order
@@ -79,12 +71,54 @@ class CaseSet:
     evaluation: tuple[str, ...] = ()  # cases that quality is judged on: the user's rows, else generated natural ones
     data: str = GENERATED  # where those come from, for people
     rows: int = 0  # cases that the user's file has in all, used or not
-    twins: tuple[tuple[str, str], ...] = ()  # constant cases, and the case a rounding beside that only the source runs
+    twins: tuple[tuple[str, str], ...] = ()  # constant cases, and the case a rounding beside
+    flushed: tuple[tuple[str, str], ...] = ()  # denormal cases, and the case with zeros in their place
+    extremes: tuple[str, ...] = ()  # cases that count one by one only
+    optional: tuple[str, ...] = ()  # cases at sizes that a source need not run
+    batches: tuple[tuple[str, tuple[str, ...]], ...] = ()  # cases of several rows, and the cases of each row alone
+    spread: tuple[tuple[str, str], ...] = ()  # cases with one NaN or infinity, and what it is and in which input
+    steps: bool = False  # whether the cases are steps of one sequence, since the source has a state
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all cases."""
         return tuple(name for name, _ in self.sizes)
+
+    @property
+    def for_source(self) -> tuple[str, ...]:
+        """Names of all cases that the source runs, to be compared or to know it better."""
+        return (*self.names, *(name for _, name in (*self.twins, *self.flushed)))
+
+    def without(self, dropped: Iterable[str], notes: Iterable[str]) -> CaseSet:
+        """Give this set without some generated cases, and with `notes` that say why."""
+        gone = set(dropped)
+        return dataclasses.replace(
+            self,
+            sizes=tuple(item for item in self.sizes if item[0] not in gone),
+            evaluation=tuple(name for name in self.evaluation if name not in gone),
+            batches=tuple(item for item in self.batches if item[0] not in gone and not gone & set(item[1])),
+            notes=(*self.notes, *notes),
+        )
+
+    def sequence(self) -> CaseSet:
+        """Give the steps of a source with a state: the cases at the first one's sizes, in order, and nothing beside.
+
+        Extremes are left out, since what comes after them would follow from them.
+        """
+        steps = tuple(item for item in self.sizes if item[1] == self.sizes[0][1])
+        beside = {*dict(self.probes).values(), *self.extremes}
+        steps = tuple(item for item in steps if item[0] not in beside)
+        names = {name for name, _ in steps}
+        evaluation = tuple(name for name in self.evaluation if name in names)
+        return CaseSet(
+            self.path,
+            steps,
+            notes=self.notes,
+            evaluation=evaluation,
+            data=self.data,
+            rows=self.rows,
+            steps=True,
+        )
 
     def fitting(self, fixed: Mapping[str, int]) -> tuple[str, ...]:
         """Name the cases that a model with some free dimensions fixed can run."""
@@ -93,16 +127,67 @@ class CaseSet:
         )
 
 
-def generate(signature: Signature, seed: int) -> list[Case]:
-    """Make the seeded cases: 32 at the base sizes, then one for every other size of every free dimension.
+def generate(signature: Signature, seed: int, ranges: Ranges | None = None) -> list[Case]:
+    """Make the seeded cases: those of `KINDS` at the base sizes, then one for every other size of a free dimension.
 
-    Every array depends on the seed, its case's name and its input's name only, so cases can be made again one by one.
+    Every array depends on the seed, its case's name and its input's name only, so cases can be made again one by one;
+    but for one batch, which repeats the rows of the first cases. `ranges` are those of float inputs, where real ones
+    tell them.
     """
     base = base_sizes(signature)
-    cases = [draw(f"{kind}-{i}", kind, signature, base, seed) for kind, count in KINDS.items() for i in range(count)]
+    known = ranges or {}
+    cases = [
+        draw(f"{kind}-{i}", kind, signature, base, seed, known) for kind, count in KINDS.items() for i in range(count)
+    ]
     resized = [(name, size) for name in signature.free for size in (BATCH_SIZES if name == BATCH else OTHER_SIZES[1:])]
-    cases += [draw(f"{name}-{size}", "normal", signature, base | {name: size}, seed) for name, size in resized]
+    cases += [
+        draw(f"{name}-{size}", "normal", signature, base | {name: size}, seed, known)
+        if (name, size) != (BATCH, ROWS)
+        else stacked(f"{name}-{size}", signature, cases[:size])
+        for name, size in resized
+    ]
+    if BATCH in signature.free and not all(BATCH in spec.free for spec in signature.inputs):
+        cases += _alike(signature, cases[:ROWS])
     return cases
+
+
+def optional_cases(signature: Signature) -> tuple[str, ...]:
+    """Name the cases at sizes that a source need not run."""
+    return tuple(f"{name}-{size}" for name in signature.free if name != BATCH for size in OTHER_SIZES[2:])
+
+
+def stacked(name: str, signature: Signature, rows: list[Case]) -> Case:
+    """Put cases of one row each together to a batch; inputs without one are those of the first."""
+    import numpy as np
+
+    arrays = {
+        spec.name: np.concatenate([row.arrays[spec.name] for row in rows], axis=spec.shape.index(BATCH))
+        if BATCH in spec.free
+        else rows[0].arrays[spec.name]
+        for spec in signature.inputs
+    }
+    sizes = tuple((dim, len(rows) if dim == BATCH else size) for dim, size in rows[0].sizes)
+    return Case(name, sizes, arrays)
+
+
+def _alike(signature: Signature, rows: list[Case]) -> list[Case]:
+    """Give the rows of a batch as cases of their own that share the inputs without one; the first is as it is."""
+    shared = {spec.name: rows[0].arrays[spec.name] for spec in signature.inputs if BATCH not in spec.free}
+    return [Case(f"row-{i}", row.sizes, {**row.arrays, **shared}) for i, row in enumerate(rows) if i]
+
+
+def batches_of(cases: list[Case]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Name the batches whose rows are cases of their own, and those cases in their order."""
+    names = {case.name for case in cases}
+    first = [case.name for case in cases[:ROWS]]
+    rows = tuple(f"row-{i}" if f"row-{i}" in names else name for i, name in enumerate(first))
+    found = [(f"{BATCH}-{ROWS}", rows)] if f"{BATCH}-{ROWS}" in names else []
+    found += [
+        (case.name, tuple(f"user-{i}" for i in range(dict(case.sizes).get(BATCH, 0))))
+        for case in cases
+        if case.name == USER_BATCH_CASE
+    ]
+    return tuple((batch, rows) for batch, rows in found if rows and names.issuperset(rows))
 
 
 def require_room(signature: Signature, free_bytes: int) -> None:
@@ -144,24 +229,6 @@ def probes(signature: Signature, cases: list[Case]) -> list[tuple[str, Case]]:
     return found
 
 
-def twins(cases: list[Case], seed: int) -> list[tuple[str, Case]]:
-    """Make, for every case of constant values, one whose floats are a rounding beside them; see `CONSTANT`."""
-    import numpy as np
-
-    found = []
-    for case in cases:
-        floats = [name for name, array in case.arrays.items() if array.dtype.kind == "f"]
-        if case.name.partition("-")[0] not in CONSTANT or not floats:
-            continue
-        moved = {}
-        for name in floats:
-            rng = np.random.default_rng([seed, zlib.crc32(f"{case.name}/{name}/beside".encode())])
-            array = case.arrays[name]
-            moved[name] = (array + NUDGE * rng.standard_normal(array.shape)).astype(array.dtype)
-        found.append((case.name, Case(f"beside-{case.name}", case.sizes, {**case.arrays, **moved})))
-    return found
-
-
 def collect(
     signature: Signature,
     seed: int,
@@ -181,23 +248,29 @@ def collect(
 
     notes: list[str] = []
     require_room(signature, int(psutil.virtual_memory().available))
-    cases = generate(signature, seed)
+    spans = {name: span for name, array in (user or {}).items() if (span := span_of(array)) is not None}
+    cases = generate(signature, seed, spans)
+    optional = optional_cases(signature)
     probing = probes(signature, cases)
-    beside = twins(cases, seed)
+    spreading = spread(cases[0], seed)
     cases += [case for _, case in probing]
     evaluation = [f"{kind}-{i}" for kind in NATURAL for i in range(KINDS[kind])]
+    extremes = [case.name for case in cases if case.kind in EXTREME]
     if user is not None:
         own, note = user_cases(signature, user, most)
         cases += own
         notes += note
         evaluation = [case.name for case in own if case.name != USER_BATCH_CASE]
+    else:
+        notes.append(f"the verdict rests on {GENERATED} alone; what only real ones show needs --inputs")
     for spec in signature.inputs:
         if "int" in spec.dtype and spec.high is None:
             notes.append(
                 f"{spec.name} has no stated range, so only 0..{UNKNOWN_HIGH} was tried; state it with "
                 f"--input '{spec}=0..N'"
             )
-    stored = (*cases, *(case for _, case in beside))
+    beside, zeroed = twins(cases, seed), flushed(cases)
+    stored = (*cases, *(case for _, case in (*beside, *zeroed, *spreading)))
     np.savez(path, **{f"{case.name}/{name}": array for case in stored for name, array in case.arrays.items()})  # type: ignore[arg-type]
     return CaseSet(
         str(path),
@@ -208,6 +281,11 @@ def collect(
         GENERATED if user is None else data,
         0 if user is None else max(_row_counts(signature, user).values(), default=1),
         tuple((name, case.name) for name, case in beside),
+        tuple((name, case.name) for name, case in zeroed),
+        tuple(extremes),
+        optional,
+        batches_of(cases),
+        tuple((case.name, what) for what, case in spreading),
     )
 
 
@@ -331,58 +409,3 @@ def _sizes(signature: Signature, arrays: Mapping[str, np.ndarray]) -> tuple[tupl
                     fix="dimensions of one name are one size",
                 )
     return tuple(sizes.items())
-
-
-def draw(name: str, kind: str, signature: Signature, sizes: dict[str, int], seed: int) -> Case:
-    """Make one seeded case of a kind of `KINDS`, the free dimensions at `sizes`; its values depend on its name."""
-    import numpy as np
-
-    arrays = {}
-    for spec in signature.inputs:
-        rng = np.random.default_rng([seed, zlib.crc32(f"{name}/{spec.name}".encode())])
-        arrays[spec.name] = _values(kind, spec, spec.sized(sizes), rng)
-        if spec.name.endswith(ATTENTION_MASK) and spec.shape and "int" in spec.dtype:
-            # NOTE: Why: what attends to nothing at all, as the first word of a decoder then does, has no defined value.
-            arrays[spec.name][..., 0] = 1
-    return Case(name, tuple(sizes.items()), arrays)
-
-
-def _values(kind: str, spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Draw one array: floats by `kind`, integers over their range, booleans evenly."""
-    import numpy as np
-
-    if spec.dtype == "bool":
-        return rng.random(shape) < 0.5
-    if "int" in spec.dtype:
-        low = spec.low or 0
-        high = spec.high if spec.high is not None else low + UNKNOWN_HIGH
-        return rng.integers(low, high, size=shape, dtype=spec.dtype, endpoint=True)
-    draw: dict[str, Callable[[], np.ndarray]] = {
-        "normal": lambda: rng.standard_normal(shape),
-        "uniform": lambda: rng.random(shape),
-        "smooth": lambda: _smooth(shape, rng),
-        "sparse": lambda: rng.random(shape) * (rng.random(shape) < 0.1),
-        "small": lambda: rng.standard_normal(shape) * 1e-3,
-        "large": lambda: rng.standard_normal(shape) * 8,
-        "zeros": lambda: np.zeros(shape),
-        "ones": lambda: np.ones(shape),
-    }
-    return draw[kind]().astype(spec.dtype)
-
-
-def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Draw noise whose neighbours resemble each other, scaled to 0..1, as pixels of natural images do."""
-    import numpy as np
-
-    values = rng.standard_normal(shape)
-    for axis in _spatial(shape):
-        values = np.cumsum(values, axis=axis) / np.sqrt(np.arange(1, shape[axis] + 1)).reshape(
-            [-1 if i == axis else 1 for i in range(len(shape))]
-        )
-    low, high = values.min(), values.max()
-    return (values - low) / (high - low) if high > low else np.zeros(shape)
-
-
-def _spatial(shape: tuple[int, ...]) -> Iterable[int]:
-    """Name the axes longer than a few elements, the batch aside: those that may be space or time."""
-    return [axis for axis, size in enumerate(shape) if axis > 0 and size > 4]

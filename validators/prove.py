@@ -8,19 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convert.errors import EdgeproofError, LoadError
+from convert.errors import EdgeproofError, LoadError, WorkerError
 from convert.formats import Facts
 from convert.layout import stated
 from convert.sources import SOURCES, Loading, describe
 from convert.spec import BATCH, FP32, KEEP, Artifact, LoadOptions, ModelFacts, QualityGate, Signature, SourceFile
 from convert.worker import Environment, Workers
 from validators import parity, paths, rounding, structure
+from validators.basis import answered
 from validators.ideals import IDEALS, Building, build
 from validators.inputs import LABELLED_ROWS, USER_FILE, USER_ROWS, CaseSet, collect
 from validators.latency import Measurement, Timing, measure
 from validators.quality import Quality, assess, rehearse
 from validators.report import Attempt, ReferenceReport, Stage, StageRun, TargetReport
-from validators.runtimes import RUNTIMES, Execution, Outputs, Runtime, Subject, execute, reference_for, runtime_for
+from validators.runtimes import (
+    REPEAT,
+    RUNTIMES,
+    Execution,
+    Outputs,
+    Runtime,
+    Subject,
+    execute,
+    reference_for,
+    runtime_for,
+)
 from validators.structure import BY_NAME, Binding, Inspection, inspect
 from validators.verdict import Finding, Status, Verdict
 
@@ -122,29 +133,53 @@ def run_source(
     runtime = reference_for(source.kind)
     stages = []
 
-    def run(stage: str, dtype: str) -> Outputs:
-        job = Execution(runtime.name, Subject(source, options, dtype), cases.path, str(folder / f"{stage}.npz"))
+    def run(stage: str, only: tuple[str, ...], dtype: str = "", *, steps: bool = False) -> Outputs:
+        subject = Subject(source, options, dtype)
+        job = Execution(runtime.name, subject, cases.path, str(folder / f"{stage}.npz"), only, steps=steps)
         done = workers.run(stage, execute, job, runtime.environment)
         stages.append(StageRun(stage, done.seconds, done.command))
         return done.value
 
-    native = run("reference", "")
+    native = run("reference", cases.for_source)
+    if not native.failures and not parity.answers_again(native):
+        sequence = cases.sequence()
+        again = run("sequence", sequence.names, steps=True)
+        if not again.failures:
+            native, cases = again, sequence
+    cases = answered(cases, native, "")
     oracle: Outputs | None = None
     reason = ""
     try:
-        oracle = run("oracle", rounding.ORACLE)
+        oracle = run("oracle", cases.for_source, rounding.ORACLE, steps=cases.steps)
     except LoadError as error:
         reason = error.message
-    if oracle is not None and oracle.failures:
-        case, why = oracle.failures[0]
-        reason = f"in float64 the model fails on case {case}: {why}"
-        oracle = None
+    if oracle is not None:
+        cases = answered(cases, oracle, " in float64")
+        failed = [(case, why) for case, why in oracle.failures if case in (*cases.names, REPEAT)]
+        if failed:
+            case, why = failed[0]
+            reason = f"in float64 the model fails on case {case}: {why}"
+            oracle = None
+    cases, spread = _spread(cases, run)
     report = ReferenceReport(
         runtime.title, reason or rounding.ORACLE, len(cases.sizes), seed, cases.notes, tuple(stages)
     )
-    reference = parity.Reference(native, oracle, reason)
+    reference = parity.Reference(native, oracle, reason, spread)
     rehearse(workers, reference, cases, gate)
     return Baseline(signature, cases, reference, report)
+
+
+def _spread(cases: CaseSet, run: Callable[[str, tuple[str, ...]], Outputs]) -> tuple[CaseSet, Outputs | None]:
+    """Run the source on cases with one NaN or infinity, and keep those it survives for artifacts to be run on."""
+    if not cases.spread:
+        return cases, None
+    try:
+        found = run("spread", tuple(case for case, _ in cases.spread))
+    except WorkerError as error:
+        note = f"NaN and infinity were not tried: the source itself does not survive them ({error.message})"
+        return dataclasses.replace(cases, spread=(), notes=(*cases.notes, note)), None
+    failed = dict(found.failures)
+    return dataclasses.replace(cases, spread=tuple(item for item in cases.spread if item[0] not in failed)), found
 
 
 def prove(
@@ -193,10 +228,14 @@ def prove(
     if able is None:
         lacking = Verdict.not_run(f"{runtime.title} has no kernels for its {' and '.join(needs)} operators")
         return Proof(verdict, lacking, binding, facts, runtime, tuple(stages))
+    whole = baseline.cases.names[0] in baseline.cases.fitting(dict(binding.fixed))
+    takes_odd = whole and not any(feed.scale for feed in binding.feeds)  # integers stand for no NaN
+    odd = tuple(case for case, _ in baseline.cases.spread) if takes_odd else ()
     try:
-        ran = _run(workers, baseline, able, artifact, binding, f"run-{label}", stages)
+        ran = _run(workers, baseline, able, artifact, binding, f"run-{label}", stages, odd=odd)
     except EdgeproofError as error:
-        return Proof(verdict, Verdict.failed("runs", error.message), binding, facts, able, tuple(stages))
+        broken = _without_odd(workers, baseline, able, artifact, binding, label, error) if odd else error.message
+        return Proof(verdict, Verdict.failed("runs", broken), binding, facts, able, tuple(stages))
 
     def elsewhere(path: Runtime) -> Outputs:
         return _run(
@@ -213,12 +252,13 @@ def prove(
 
     if precision == FP32:
         judged = parity.judge(baseline.outputs, ran, baseline.cases, binding)
-        judged = paths.judge_paths(
-            artifact.format,
-            judged,
-            elsewhere,
-            lambda other: parity.judge(baseline.outputs, other, baseline.cases, binding),
-        )
+        if not baseline.cases.steps:
+            judged = paths.judge_paths(
+                artifact.format,
+                judged,
+                elsewhere,
+                lambda other: parity.judge(baseline.outputs, other, baseline.cases, binding),
+            )
         return Proof(verdict, judged, binding, facts, able, tuple(stages), judged.status is Status.NOT_RUN, ran=ran)
     try:
         ideal, notes = _ideal(workers, baseline, able, artifact, binding, base, label, precision, stages)
@@ -238,16 +278,36 @@ def prove(
     # NOTE: Why the proven run stands for the ideal: on the case or two that a path may have run, an artifact may err
     # more or less than its ideal by luck, and its proven run alike. Not by D: integer kernels round in their own ways.
     peer = ideal if judged.status is Status.FAIL else ran
-    judged = paths.judge_paths(
-        artifact.format,
-        judged,
-        elsewhere,
-        lambda other: parity.judge(baseline.outputs, other, baseline.cases, binding, precision, peer),
-    )
+    if not baseline.cases.steps:
+        judged = paths.judge_paths(
+            artifact.format,
+            judged,
+            elsewhere,
+            lambda other: parity.judge(baseline.outputs, other, baseline.cases, binding, precision, peer),
+        )
     said = tuple(Finding("ideal", Status.PASS, note) for note in notes)
     judged = dataclasses.replace(judged, findings=(*judged.findings, *said))
     good = assess(workers, baseline.outputs, ran, baseline.cases, binding, precision, gate or QualityGate(), label)
     return Proof(verdict, judged, binding, facts, able, tuple(stages), quality=good, ran=ran, ideal=ideal, base=base)
+
+
+def _without_odd(
+    workers: Workers,
+    baseline: Baseline,
+    runtime: Runtime,
+    artifact: Artifact,
+    binding: Binding,
+    label: str,
+    error: EdgeproofError,
+) -> str:
+    """Say why an artifact could not be run: whether it was NaN and infinity in its inputs that it did not survive."""
+    if not isinstance(error, WorkerError):
+        return error.message
+    try:
+        _run(workers, baseline, runtime, artifact, binding, f"run-{label}-finite", [])
+    except EdgeproofError:
+        return error.message
+    return f"it does not survive NaN or infinity in an input, as its source does: {error.message}"
 
 
 def score(
@@ -292,19 +352,21 @@ def _run(
     only: tuple[str, ...] = (),
     timed_seconds: float = 0.0,
     most_seconds: float = 0.0,
+    odd: tuple[str, ...] = (),
 ) -> Outputs:
-    """Run an artifact on all cases that its sizes allow, or `only` on some of them, in that order."""
+    """Run an artifact on all cases that its sizes allow, or `only` on some, in that order, and on `odd` ones beside."""
     usable = baseline.cases.fitting(dict(binding.fixed))
     job = Execution(
         runtime.name,
         Subject(seen_as_file(artifact)),
         baseline.cases.path,
         str(workers.folder / f"{stage}.npz"),
-        tuple(case for case in only or usable if case in usable),
+        (*(case for case in only or usable if case in usable), *odd),
         binding.feeds,
         binding.scales,
         timed_seconds,
         most_seconds,
+        baseline.cases.steps,
     )
     done = workers.run(stage, execute, job, runtime.environment)
     stages.append(StageRun(stage, done.seconds, done.command))

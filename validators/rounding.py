@@ -42,15 +42,18 @@ class Sums:
     rows_agreed: int = 0
     cases: list[tuple[str, float, float, float, int]] = field(default_factory=list)  # error, allowed, signal, elements
 
-    def worst_case(self) -> tuple[float, str]:
+    def worst_case(self, others: Sums | None = None) -> tuple[float, str]:
         """Give the largest error of a case over what its ideal errs there, or over the floor, and the case.
 
-        A case whose reference is all zeros has no scale of its own and gets that of all cases.
+        A case whose reference is all zeros, or so small that engines flush it to zero, has no scale of its own and
+        gets that of all cases, which are `others` where this is a part.
         """
-        mean_signal = self.signal / max(self.elements, 1)
+        whole = others or self
+        mean_signal = whole.signal / max(whole.elements, 1)
         worst = (0.0, "")
         for case, error, allowed, signal, count in self.cases:
-            scale = tolerance.FLOOR**2 * (signal or mean_signal * count)
+            own = signal if signal > tolerance.SMALLEST_NORMAL**2 * count else 0.0
+            scale = tolerance.FLOOR**2 * (own or mean_signal * count)
             basis = max(allowed, scale)
             worst = max(worst, (math.sqrt(error / basis) if basis else (math.inf if error else 0.0), case))
         return worst
@@ -68,15 +71,17 @@ class Sides:
     ideal: Stored | None
     nudged: Stored | None = None
     twins: Mapping[str, str] = field(default_factory=dict)  # constant cases, and the case one rounding beside
+    extremes: tuple[str, ...] = ()  # cases that count one by one only
 
 
 def beyond_ranges(cases: CaseSet, precision: str, usable: tuple[str, ...]) -> frozenset[str]:
-    """Name the cases that a precision with fixed ranges is judged on one by one only: all but real inputs.
+    """Name the cases that count one by one only: extremes, and for a precision with fixed ranges all but real ones.
 
     Where activations leave their ranges, artifact and ideal both err without measure, and would drown every fault.
     """
     real = [case for case in usable if case in cases.evaluation]
-    return frozenset(usable) - frozenset(real) if precision in CALIBRATED and real else frozenset()
+    beyond = frozenset(usable) - frozenset(real) if precision in CALIBRATED and real else frozenset()
+    return beyond | (frozenset(usable) & frozenset(cases.extremes))
 
 
 def measure(
@@ -92,10 +97,11 @@ def measure(
         sides = replace(sides, wide=None)  # float64 cannot judge what it could not compute
     if sides.wide is None:
         return _measured(sides, usable, precision, beyond, farthest)
-    chaotic = _chaotic(name, native, sides.wide, usable)
+    usual = tuple(case for case in usable if case not in sides.extremes)
+    chaotic = _chaotic(name, native, sides.wide, usual)
     found = _measured(sides, usable, precision, beyond, farthest, chaotic)
     if found.status is Status.FAIL and sides.ideal is None:
-        single = _singled(sides, sides.wide, usable, chaotic)
+        single = _singled(sides, sides.wide, usual, chaotic)
         again = _measured(sides, usable, precision, beyond, farthest, (*chaotic, *single))
         return again if again.status is Status.PASS else found
     return found
@@ -113,6 +119,7 @@ def _measured(
     name, native, wide = sides.expected, sides.native, sides.wide
     basis = native if wide is None else wide
     sums, aside = Sums(), Sums()
+    scales = []
     for case in usable:
         key = f"{case}/{name}"
         made = f"{case}/{sides.found}"
@@ -122,6 +129,10 @@ def _measured(
         if wide is not None and sides.ideal is None:
             luck = rounding_beside(name, native, wide, sides.twins.get(case))
         _add(into, case, basis[key], native[key], sides.actual[made], allowed, nudged, luck)
+        if case in sides.extremes:
+            alone = Sums()
+            _add(alone, case, basis[key], native[key], sides.actual[made], None, None, 0.0)
+            scales.append((alone.max_abs, alone.largest))
     if not sums.elements:
         reason = "no element is finite, so there is nothing to compare"
         return OutputParity(name, Status.NOT_RUN, reason, "none", 0)
@@ -129,7 +140,11 @@ def _measured(
     noise = math.sqrt(sums.noise / max(sums.elements, 1)) if wide is not None else None
     judged_by = None if wide is None and sides.ideal is None else math.sqrt(sums.allowed / max(sums.elements, 1))
     scaled = sums.max_abs / sums.largest if sums.largest else (0.0 if sums.max_abs == 0 else math.inf)
-    case_ratio, case = max(sums.worst_case(), aside.worst_case())
+    for error, largest in scales:
+        # An extreme may err more on its own scale, as any single case may where there is an oracle.
+        size = largest if largest > tolerance.SMALLEST_NORMAL else sums.largest
+        scaled = max(scaled, error / size / tolerance.CASE_FACTOR if size else 0.0)
+    case_ratio, case = max(sums.worst_case(), aside.worst_case(sums))
     distance, limit = _distance(sums, farthest) if sides.ideal is not None and judged_by else (None, None)
     tolerated = f"{TOLERANCE}{precision}" if sides.ideal is None else "the source itself"
     limits = bounds(precision, limit)

@@ -64,6 +64,10 @@ EXACT_SHARE = {
 #: (integers in floats, a single copy) would make any rounding look infinite. Eight times the float32 epsilon.
 FLOOR = 1e-6
 
+#: Float32's smallest normal number. Engines may flush what is smaller to zero, so an output whose rms is below it has
+#: no scale of its own: it gets that of all cases, as one that is zero throughout does.
+SMALLEST_NORMAL = 2.0**-126
+
 #: R of the worst single case may exceed the bound over all cases by this factor: one case has few elements, and its
 #: source noise may be small by luck. Faults measure thousands.
 CASE_FACTOR = 16.0

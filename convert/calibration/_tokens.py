@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from convert.errors import UsageError
 from convert.spec import BATCH, Signature, TensorSpec
-from validators.inputs import ATTENTION_MASK
+from validators.kinds import ATTENTION_MASK
 
 if TYPE_CHECKING:
     import numpy as np

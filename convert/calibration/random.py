@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from convert.calibration import READERS, Preparation, Reader, Row, Rows
-from validators.inputs import NATURAL, base_sizes, draw
+from validators.inputs import base_sizes
+from validators.kinds import NATURAL, draw
 
-#: Samples that are generated: enough of each of the four kinds for their extremes to settle.
+#: Samples that are generated: enough of each of the five kinds for their extremes to settle.
 COUNT = 128
 
 

@@ -17,8 +17,10 @@ import msgspec
 from convert.errors import LoadError, MissingInputs, UsageError
 from convert.layout import inverse
 from convert.sources._attention import masks_as_given
+from convert.sources._index_ranges import bounded, exported
 from convert.sources._measure import agreed, example, measure, trial_sizes
 from convert.sources._probe import WHOLE, Probe
+from convert.sources._state import as_it_was
 from convert.spec import (
     BATCH,
     GRID_SAMPLE,
@@ -179,7 +181,11 @@ def loaded(
     if not inputs:
         raise missing_inputs(module)
     promised = promise.output_names if promise else ()
-    signature = measure(lambda arrays: run(module, arrays, promised), inputs)
+    if not graph:  # whose inputs were read from it
+        scripted = isinstance(module, torch.jit.ScriptModule)
+        inputs = bounded(inputs, lambda: (program_of if scripted else exported)(module, inputs), module)
+    with as_it_was(module):
+        signature = measure(lambda arrays: run(module, arrays, promised), inputs)
     return LoadedModel(module, ModelFacts(signature, count_parameters(module), notes, traits(module, inputs)))
 
 
@@ -273,6 +279,13 @@ def graph_of_torchscript(module: torch.nn.Module, inputs: tuple[TensorSpec, ...]
 
     Raises LoadError where PyTorch's converter does not manage it.
     """
+    # NOTE: Why its guards are dropped: the converter records the example's batch size as one although the graph it
+    # wrote reads the size at run time (pytorch#164699); parity over several sizes judges that.
+    return module_of(program_of(module, inputs))
+
+
+def program_of(module: torch.nn.Module, inputs: tuple[TensorSpec, ...]) -> torch.export.ExportedProgram:
+    """Turn a TorchScript module into a program; raises LoadError where PyTorch's converter does not manage it."""
     import torch
 
     # NOTE: Why a private name: PyTorch has no public way from TorchScript to an ExportedProgram; torch.onnx used this
@@ -283,15 +296,13 @@ def graph_of_torchscript(module: torch.nn.Module, inputs: tuple[TensorSpec, ...]
     tensors = tuple(torch.from_numpy(example(spec, sizes)) for spec in inputs)
     try:
         with torch.no_grad():
-            exported = TS2EPConverter(module, tensors, {}).convert()
+            program: torch.export.ExportedProgram = TS2EPConverter(module, tensors, {}).convert()
     except Exception as error:
         raise LoadError(f"PyTorch cannot turn this TorchScript into a graph: {summary(error)}") from error
-    # NOTE: Why its guards are dropped: the converter records the example's batch size as one although the graph it
-    # wrote reads the size at run time (pytorch#164699); parity over several sizes judges that.
-    return module_of(exported)
+    return program
 
 
-def module_of(exported: torch.export.ExportedProgram) -> torch.nn.Module:
+def module_of(program: torch.export.ExportedProgram) -> torch.nn.Module:
     """Give a program's module, made to be called like any other.
 
     It has no training mode and would refuse to be asked for evaluation; and it refuses inputs of other sizes than the
@@ -299,7 +310,7 @@ def module_of(exported: torch.export.ExportedProgram) -> torch.nn.Module:
     """
     import torch
 
-    module = exported.module(check_guards=False)
+    module = program.module(check_guards=False)
     module._forward_pre_hooks.clear()  # no public way leaves out the check of input sizes
     for node in module.graph.nodes:
         # litert-torch has no lowering for detaching in place, which every torch.tensor(...) in a forward leaves behind.

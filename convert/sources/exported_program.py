@@ -14,6 +14,7 @@ import msgspec
 
 from convert.errors import LoadError, UsageError
 from convert.sources import SOURCES, TORCH, LoadedModel, Probe, Source
+from convert.sources._index_ranges import rows_read
 from convert.sources._probe import WHOLE, foreign_globals, probe
 from convert.sources._stand_ins import stand_in
 from convert.sources._torch import loaded, module_of, read_promise
@@ -70,7 +71,7 @@ def read_inputs(program: torch.export.ExportedProgram) -> tuple[TensorSpec, ...]
     """Read the user inputs of a program: names of its graph, dtypes, sizes; symbolic sizes become free dimensions."""
     values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     named: dict[str, str] = {}
-    rows = embedding_rows(program)
+    rows = rows_read(program)
     specs = []
     for name in program.graph_signature.user_inputs:
         value = values.get(name) if isinstance(name, str) else None
@@ -97,19 +98,6 @@ def _informed(own: TensorSpec, said: TensorSpec) -> TensorSpec:
         shape = tuple(name if isinstance(axis, str) and isinstance(name, str) else axis for axis, name in both)
     low, high = (own.low, own.high) if said.high is None else (said.low, said.high)
     return TensorSpec(own.name, own.dtype, shape, low, high)
-
-
-def embedding_rows(program: torch.export.ExportedProgram) -> dict[str, int]:
-    """Find how many rows the embeddings have that read an input directly, by the input's name."""
-    import torch
-
-    rows: dict[str, int] = {}
-    for node in program.graph.nodes:
-        if node.target is torch.ops.aten.embedding.default:
-            weight, indices = node.args[:2]
-            count = int(weight.meta["val"].shape[0])
-            rows[indices.name] = min(count, rows.get(indices.name, count))
-    return rows
 
 
 def hidden_code(seen: Probe) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import zipfile
@@ -11,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from convert.errors import WorkerCrashed
 from convert.formats.tflite import read_model, write_model
 from validators import validate
 from validators.reports.json import read as read_report
@@ -245,7 +247,32 @@ AT_PARITY = {
     "negative inputs cut off": (before("left", node("Relu", ["given"], "used")), "times what its source does"),
     "large inputs cut off": (
         before("left", node("Clip", ["given", "low", "high"], "used"), low=np.float32(-9), high=np.float32(9)),
-        "large-",
+        "times what its source does",
+    ),
+    "spikes cut off": (
+        before("left", node("Clip", ["given", "low", "high"], "used"), low=np.float32(-50), high=np.float32(50)),
+        "spikes-",
+    ),
+    "single spikes taken away": (
+        before(
+            "left",
+            node("Abs", ["given"], "size"),
+            node("ReduceMax", ["size", "image"], "largest", keepdims=1),
+            node("ReduceMean", ["size", "image"], "usual", keepdims=1),
+            node("Mul", ["usual", "many"], "limit"),
+            node("Greater", ["largest", "limit"], "spiked"),
+            node("Clip", ["given", "low", "high"], "calm"),
+            node("Where", ["spiked", "calm", "given"], "used"),
+            image=[2, 3],
+            many=np.float32(15),
+            low=np.float32(-9),
+            high=np.float32(9),
+        ),
+        "spikes-",
+    ),
+    "saturated inputs cut off": (
+        before("left", node("Clip", ["given", "low", "high"], "used"), low=np.float32(-110), high=np.float32(110)),
+        "saturation-0",
     ),
     "small inputs cut off": (
         before(
@@ -302,6 +329,38 @@ def test_an_edit_that_changes_nothing_passes(bench, edited, edit):
     proof = bench.prove(edited(edit))
 
     assert (proof.structure.status, proof.parity.status) == (Status.PASS, Status.PASS)
+
+
+def test_an_artifact_that_nan_ends_or_hangs_fails_by_that_reason(bench, edited):
+    """No kernel at hand dies of NaN, so its process is made to, on the cases that hold one."""
+
+    class Dying:
+        folder = bench.workers.folder
+
+        def run(self, stage, function, job, environment):
+            if "nan-left" in getattr(job, "only", ()):
+                raise WorkerCrashed("killed by SIGSEGV")
+            return bench.workers.run(stage, function, job, environment)
+
+    proof = dataclasses.replace(bench, workers=Dying()).prove(edited(lambda graph: None))
+
+    assert proof.parity.status is Status.FAIL
+    assert "does not survive NaN or infinity in an input, as its source does: killed by SIGSEGV" in proof.parity.reason
+
+
+def test_where_nan_of_an_input_goes_is_told_and_decides_nothing(bench, edited):
+    nan_to_zero = before(
+        "left", node("IsNaN", ["given"], "odd"), node("Where", ["odd", "zero", "given"], "used"), zero=np.float32(0)
+    )
+
+    swallowing, plain = bench.prove(edited(nan_to_zero)), bench.prove(edited(lambda graph: None))
+
+    assert (swallowing.parity.status, plain.parity.status) == (Status.PASS, Status.PASS)
+    (told,) = [f.message for f in plain.parity.findings if f.check == "propagation"]
+    assert "reach the same places" in told
+    assert any(
+        "with one NaN in left" in f.message and "0 in the artifact" in f.message for f in swallowing.parity.findings
+    )
 
 
 @pytest.mark.parametrize(("edit", "words"), AT_STRUCTURE.values(), ids=AT_STRUCTURE.keys())

@@ -31,13 +31,13 @@ def test_the_help_in_the_readme_is_that_of_the_commands(generate):
 
 
 def test_the_docs_state_the_numbers_that_the_code_decides_by():
-    from validators import inputs, latency, tolerance
+    from validators import kinds, latency, tolerance
 
     parity = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
     assert f"Bound for fp32: {tolerance.RATIO_BOUNDS['fp32']:g}." in parity
     assert f"reach {tolerance.CASE_FACTOR:g} times the\nbound" in parity
     assert f"beyond {tolerance.VARIATION_OVER_NOISE:g} times its rounding noise" in parity
-    assert f"{sum(inputs.KINDS.values())} seeded cases" in parity
+    assert f"{sum(kinds.KINDS.values())} seeded cases" in parity
     timing = (ROOT / "docs" / "latency.md").read_text(encoding="utf-8")
     assert f"within {latency.QUARTER_DRIFT * 100:g} % of the whole's" in timing
     assert f"spreads over no more than {latency.SPREAD_LIMIT * 100:g} %" in re.sub(r"\s+", " ", timing)

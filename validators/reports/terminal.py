@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,7 +16,7 @@ from validators.latency import Measurement
 from validators.report import Attempt, Point, Report, Stage, TargetReport
 from validators.reports import RENDERINGS, Rendering
 from validators.self_test import words_of
-from validators.verdict import PathParity, Status
+from validators.verdict import Finding, PathParity, Status
 
 COLUMNS = (
     *("target", "verdict", "route"),
@@ -24,6 +24,7 @@ COLUMNS = (
     *("latency", "p90", "load", "first", "memory", "size"),
 )
 STYLES = {Status.PASS: "green", Status.FAIL: "bold red", Status.NOT_RUN: "yellow"}
+TOLD = ("state", "rows", "propagation")  # checks that may pass and still have something to say, of one tensor then
 LAYERS_SHOWN = 6  # of those a recipe keeps; the report has all
 WIDEST = 240  # columns: the table takes what it needs, and a narrow terminal wraps it rather than losing numbers
 
@@ -144,6 +145,8 @@ def _remarks(target: TargetReport) -> list[str]:
                 notes = attempt.parity.findings if attempt.parity else ()
                 lines += [f"{name}: {escape(finding.message)}" for finding in notes if finding.check == "ideal"]
             lines += [f"{name}: {escape(said)}" for said in _paths(attempt.parity.paths if attempt.parity else ())]
+            if target.status is Status.PASS and attempt.parity is not None:
+                lines += [f"{name}: {escape(said)}" for said in _told(attempt.parity.findings)]
             if target.status is Status.PASS and attempt.recipe is not None and attempt.artifact is not None:
                 lines += [f"{name}: {escape(note)}" for note in attempt.artifact.notes]
                 lines += _kept(name, attempt.recipe, {item.layer: item.operator for item in target.given_up})
@@ -193,6 +196,16 @@ def _worst(path: PathParity) -> str:
     """Give the greatest R of a path's outputs, where there is one."""
     ratios = [output.ratio for output in path.outputs if output.ratio is not None]
     return f"R {max(ratios):.3g}, " if ratios else ""
+
+
+def _told(findings: Iterable[Finding]) -> Iterator[str]:
+    """Say what passing checks found of single tensors, of each check the first."""
+    found = [finding for finding in findings if finding.check in TOLD and finding.tensor]
+    for check in TOLD:
+        messages = [finding.message for finding in found if finding.check == check]
+        if messages:
+            more = f" (and {len(messages) - 1} more, see the report)" if len(messages) > 1 else ""
+            yield f"{messages[0]}{more}"
 
 
 def _kept(name: str, recipe: Recipe, operators: Mapping[str, str]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, overload
 
 from convert.errors import EdgeproofError, LoadError, UnknownName
 from convert.registry import Registry
-from convert.sources import SOURCES
+from convert.sources import SOURCES, load
 from convert.spec import LoadOptions, Scale, SourceFile
 from convert.worker import Environment, summary
 from validators import tolerance
@@ -156,6 +156,7 @@ class Execution:
     scales: tuple[tuple[str, Scale], ...] = ()  # outputs whose integers stand for float32 numbers
     timed_seconds: float = 0.0  # how long to run the first case over and over for `Outputs.median_seconds`
     most_seconds: float = 0.0  # after which no further case is begun, once `LEAST_CASES` were run; 0: all are run
+    steps: bool = False  # whether the cases are steps of a model with a state: run from a fresh start, and once more
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +174,14 @@ class Outputs:
 def execute(job: Execution) -> Outputs:
     """Open a model and run the cases, the first one again at the end, and write all outputs; runs in its worker.
 
-    A case that fails is a finding, not the end. Raises LoadError where the model cannot be opened at all.
+    The first case comes again at the very end, after those of other sizes. A case that fails is a finding, not the end;
+    so are `steps` that a model opened afresh answers otherwise. Raises LoadError where the model cannot be opened at
+    all.
     """
     import numpy as np
 
     started = time.perf_counter()
-    session = RUNTIMES[job.runtime].open(job.subject)
+    session = opened(job)
     load_seconds = time.perf_counter() - started
     outputs: dict[str, np.ndarray] = {}
     failures: list[tuple[str, str]] = []
@@ -208,9 +211,38 @@ def execute(job: Execution) -> Outputs:
             outputs |= {
                 f"{label}/{name}": dequantized(np.array(value), scales.get(name)) for name, value in found.items()
             }
+        if job.steps and not failures:
+            failures += _replayed(job, arrays, cases, outputs)
         median = None if failures or not job.timed_seconds else _median(session, arrays, cases[0], job)
     np.savez(job.outputs, **outputs)  # type: ignore[arg-type]
     return Outputs(job.outputs, tuple(ran[:-1]), names, tuple(failures), load_seconds, median)
+
+
+def opened(job: Execution) -> Session:
+    """Open a model; where it has a state, as its file says and not as another stage left it."""
+    if job.steps:
+        load.cache_clear()
+    try:
+        return RUNTIMES[job.runtime].open(job.subject)
+    finally:
+        if job.steps:
+            load.cache_clear()
+
+
+def _replayed(
+    job: Execution, arrays: np.lib.npyio.NpzFile, cases: list[str], outputs: Mapping[str, np.ndarray]
+) -> list[tuple[str, str]]:
+    """Open a model afresh, run all cases in their order again, and name the first that it answers otherwise."""
+    import numpy as np
+
+    session = opened(job)
+    scales = dict(job.scales)
+    for label, case in (*zip(cases, cases, strict=True), (REPEAT, cases[0])):
+        for name, value in session.run(feed(arrays, case, job.feeds)).items():
+            again = dequantized(np.array(value), scales.get(name))
+            if not np.array_equal(again, outputs[f"{label}/{name}"], equal_nan=again.dtype.kind == "f"):
+                return [(REPEAT, f"opened afresh, {name} differs at step {label}")]
+    return []
 
 
 def _median(session: Session, arrays: np.lib.npyio.NpzFile, case: str, job: Execution) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert.errors import LoadError
 from convert.sources import TORCH, load
+from convert.sources._state import as_it_was
 from convert.sources._torch import graph_of_torchscript, run
 from convert.spec import Signature
 from convert.worker import summary
@@ -73,7 +74,8 @@ def in_float64(module: torch.nn.Module, signature: Signature) -> torch.nn.Module
     for attempt in attempts:
         try:
             widest = attempt()
-            tried = TorchSession(widest, signature, "float64").run(trial(signature))
+            with as_it_was(widest):
+                tried = TorchSession(widest, signature, "float64").run(trial(signature))
         except Exception as error:  # noqa: BLE001  any failure means the same: this attempt cannot run in float64
             reasons.append(f"{type(error).__name__}: {summary(error, 2)}")
             continue

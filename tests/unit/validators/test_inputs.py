@@ -20,6 +20,7 @@ from validators.inputs import (
     specs_of,
     user_cases,
 )
+from validators.kinds import KINDS
 from validators.runtimes import cases_of, feed
 
 
@@ -140,6 +141,84 @@ def test_floats_come_positive_sparse_large_small_zero_and_one():
     assert (values["ones"] == 1).all()
 
 
+def drawn(which, kind, ranges=None):
+    name = which.inputs[0].name
+    return np.stack([case.arrays[name] for case in generate(which, 0, ranges) if case.name.startswith(f"{kind}-")])
+
+
+WIDE = signature("image:float32[1,1,64,64]")
+
+
+def test_floats_come_extreme():
+    spikes, saturated, denormal = (drawn(WIDE, kind) for kind in ("spikes", "saturation", "denormals"))
+
+    assert set(np.unique(spikes[np.abs(spikes) > 10])) == {-100, 100}
+    assert 0.005 < (np.abs(spikes) > 10).mean() < 0.02
+    assert saturated.std() == pytest.approx(64, rel=0.1)
+    assert 0 < np.abs(denormal).max() < np.finfo("float32").smallest_normal
+
+
+def test_a_constant_is_neither_zero_nor_one_and_edges_are_nothing_else():
+    (constant,) = drawn(WIDE, "constant")
+
+    assert constant.min() == constant.max()
+    assert 0 < constant.min() < 1
+    assert set(np.unique(drawn(WIDE, "edges"))) == {0, 1}
+
+
+def test_pink_noise_falls_with_its_frequency_as_natural_images_do():
+    def slope(kind):
+        """Fit the exponent with which the amplitude falls, over frequencies of both axes."""
+        shape = WIDE.inputs[0].shape[-2:]
+        frequency = np.hypot(*np.meshgrid(*(np.fft.fftfreq(size) for size in shape), indexing="ij"))
+        power = np.square(np.abs(np.fft.fft2(drawn(WIDE, kind)[:, 0, 0]))).mean(0)
+        inner = (frequency > 0) & (frequency < 0.4)
+        return np.polyfit(np.log(frequency[inner]), np.log(power[inner]) / 2, 1)[0]
+
+    assert slope("pink") == pytest.approx(-1, abs=0.1)
+    assert slope("normal") == pytest.approx(0, abs=0.1)
+
+
+def test_the_range_of_real_inputs_bounds_what_is_drawn_over_a_range(tmp_path):
+    pixels = np.random.default_rng(0).uniform(-30, 200, (4, 1, 8, 8)).astype("float32")
+    cases = collect(IMAGE, 0, {"image": pixels}, tmp_path / "inputs.npz")
+
+    with np.load(cases.path) as stored:
+        low, high = pixels.min(), pixels.max()
+        for kind in ("uniform", "pink", "smooth", "constant", "edges"):
+            array = stored[f"{kind}-0/image"]
+            assert (array >= low).all(), kind
+            assert (array <= high).all(), kind
+        assert set(np.unique(stored["edges-0/image"])) == {low, high}
+        assert np.abs(stored["saturation-0/image"]).max() > 32 * high
+
+
+def test_a_constant_far_from_one_has_a_twin_that_differs_by_its_own_rounding(tmp_path):
+    pixels = np.random.default_rng(0).uniform(100, 200, (4, 1, 8, 8)).astype("float32")
+    cases = collect(IMAGE, 0, {"image": pixels}, tmp_path / "inputs.npz")
+
+    with np.load(cases.path) as stored:
+        constant = stored["constant-0/image"]
+        assert 0 < np.abs(stored["beside-constant-0/image"] - constant).max() < 1e-5 * constant.max()
+
+
+def test_extremes_are_named_and_are_no_case_that_quality_is_judged_on(tmp_path):
+    cases = collect(IMAGE, 0, None, tmp_path / "inputs.npz")
+
+    assert set(cases.extremes) == {"spikes-0", "spikes-1", "saturation-0", "denormals-0"}
+    assert not set(cases.extremes) & set(cases.evaluation)
+
+
+def test_denormals_have_a_case_of_zeros_that_only_the_source_runs(tmp_path):
+    cases = collect(IMAGE, 0, None, tmp_path / "inputs.npz")
+
+    assert cases.flushed == (("denormals-0", "flushed-denormals-0"),)
+    assert "flushed-denormals-0" not in cases.names
+    assert "flushed-denormals-0" in cases.for_source
+    with np.load(cases.path) as stored:
+        assert not stored["flushed-denormals-0/image"].any()
+
+
 def test_smooth_values_resemble_their_neighbours():
     which = signature("image:float32[1,1,32,32]")
     arrays = {case.name: case.arrays["image"][0, 0] for case in generate(which, 0)}
@@ -151,15 +230,93 @@ def test_smooth_values_resemble_their_neighbours():
     assert (arrays["smooth-0"].min(), arrays["smooth-0"].max()) == (0, 1)
 
 
+def masks(spec):
+    which = Signature((spec, TensorSpec.parse("x:float32[batch,4]")), ())
+    return [case.arrays[spec.name] for case in generate(which, 0) if case.name.partition("-")[0] in KINDS]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "bool"])
+def test_most_masks_are_ones_up_to_a_length_that_varies(dtype):
+    found = masks(TensorSpec("pixel_mask", dtype, ("batch", 32)))
+    prefixes = [mask for mask in found if (np.diff(mask[0].astype(int)) <= 0).all()]
+
+    assert 0.6 * len(found) < len(prefixes) < len(found), "a few are arbitrary"
+    assert len({int(mask.sum()) for mask in prefixes}) > 8
+    assert all(mask[0, 0] for mask in found)
+
+
+def test_a_mask_of_what_is_padded_has_its_ones_at_the_end():
+    found = masks(TensorSpec("key_padding_mask", "bool", ("batch", 32)))
+
+    assert not any(mask[0, 0] for mask in found)
+    assert sum(bool((np.diff(mask[0].astype(int)) >= 0).all()) for mask in found) > 0.6 * len(found)
+
+
+def test_an_input_of_many_values_is_no_mask_whatever_its_name():
+    assert max(mask.max() for mask in masks(TensorSpec("mask", "int64", ("batch", 32), 0, 9))) == 9
+
+
 def test_every_free_dimension_is_tried_at_other_sizes():
     sizes = {(name, size) for case in generate(MANY, 0) for name, size in case.sizes}
 
     assert {size for name, size in sizes if name == "batch"} >= {1, 2, 3}
-    assert len({size for name, size in sizes if name == "time"}) >= 2
+    times = {size for name, size in sizes if name == "time"}
+    assert len(times) >= 3
+    assert any(size % 2 for size in times)
 
 
 def test_a_model_without_free_dimensions_gets_no_other_sizes():
     assert {case.sizes for case in generate(FIXED, 0)} == {()}
+
+
+@pytest.mark.parametrize("which", [IMAGE, PAIR, MANY], ids=str)
+def test_one_batch_repeats_rows_that_are_cases_of_their_own(which, tmp_path):
+    cases = collect(which, 0, None, tmp_path / "inputs.npz")
+
+    ((batch, rows),) = cases.batches
+    assert (batch, len(rows)) == ("batch-3", 3)
+    with np.load(cases.path) as stored:
+        for spec in which.inputs:
+            whole, parts = stored[f"{batch}/{spec.name}"], [stored[f"{row}/{spec.name}"] for row in rows]
+            if "batch" in spec.free:
+                assert (whole == np.concatenate(parts)).all()
+            else:
+                assert all((whole == part).all() for part in parts)
+
+
+def test_the_users_batch_repeats_the_users_rows(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((3, 4)).astype("float32")
+    cases = collect(PAIR, 0, {"left": rows, "right": rows}, tmp_path / "inputs.npz")
+
+    assert ("user-batch", ("user-0", "user-1", "user-2")) in cases.batches
+
+
+def test_every_float_input_has_one_nan_and_one_infinity_beside_the_cases(tmp_path):
+    cases = collect(MANY, 0, None, tmp_path / "inputs.npz")
+
+    assert dict(cases.spread) == {
+        "nan-rows": "NaN in rows",
+        "nan-scale": "NaN in scale",
+        "infinity-rows": "+infinity in rows",
+        "infinity-scale": "+infinity in scale",
+    }
+    assert not set(dict(cases.spread)) & set(cases.for_source)
+    with np.load(cases.path) as stored:
+        odd, usual = stored["nan-rows/rows"], stored[f"{cases.names[0]}/rows"]
+        assert np.isnan(odd).sum() == 1
+        assert (odd[~np.isnan(odd)] == usual[~np.isnan(odd)]).all()
+        assert np.isposinf(stored["infinity-rows/rows"]).sum() == 1
+
+
+def test_a_sequence_is_the_cases_of_one_size_in_order(tmp_path):
+    whole = collect(MANY, 0, None, tmp_path / "inputs.npz")
+    steps = whole.sequence()
+
+    assert steps.steps
+    assert len({sizes for _, sizes in steps.sizes}) == 1
+    assert steps.names == tuple(name for name in whole.names if name in steps.names)
+    assert not {*whole.extremes, *dict(whole.probes).values()} & set(steps.names)
+    assert (steps.probes, steps.twins, steps.batches, steps.spread) == ((), (), (), ())
 
 
 # Probes
@@ -204,7 +361,7 @@ def test_all_cases_are_written_under_their_names(tmp_path):
     cases = collect(PAIR, 0, None, tmp_path / "inputs.npz")
 
     with np.load(cases.path) as stored:
-        written = (*cases.names, *dict(cases.twins).values())
+        written = (*cases.for_source, *dict(cases.spread))
         assert set(stored.files) == {f"{case}/{name}" for case in written for name in ("left", "right")}
         again = generate(PAIR, 0)[3]
         assert (stored[f"{again.name}/left"] == again.arrays["left"]).all()
@@ -215,7 +372,9 @@ def test_all_cases_are_written_under_their_names(tmp_path):
 def test_every_constant_case_has_a_twin_one_rounding_beside_that_no_artifact_runs(tmp_path):
     cases = collect(signature("x:float32[batch,4]", "ids:int64[batch]=0..9"), 0, None, tmp_path / "inputs.npz")
 
-    assert cases.twins == (("zeros-0", "beside-zeros-0"), ("ones-0", "beside-ones-0"))
+    assert cases.twins == tuple(
+        (f"{kind}-0", f"beside-{kind}-0") for kind in ("zeros", "ones", "constant", "denormals")
+    )
     assert not set(dict(cases.twins).values()) & set(cases.fitting({}))
     with np.load(cases.path) as stored:
         for case, twin in cases.twins:
@@ -241,13 +400,22 @@ def test_the_users_rows_are_among_the_cases(tmp_path):
 def test_integers_without_a_range_are_noted_with_the_option_that_states_it(tmp_path):
     cases = collect(signature("ids:int64[batch,4]"), 0, None, tmp_path / "inputs.npz")
 
-    (note,) = cases.notes
+    (note,) = [note for note in cases.notes if "ids" in note]
     assert "only 0..1 was tried" in note
     assert "--input 'ids:int64[batch,4]=0..N'" in note
 
 
 def test_integers_with_a_range_need_no_note(tmp_path):
-    assert collect(signature("ids:int64[batch,4]=0..9"), 0, None, tmp_path / "inputs.npz").notes == ()
+    notes = collect(signature("ids:int64[batch,4]=0..9"), 0, None, tmp_path / "inputs.npz").notes
+
+    assert not [note for note in notes if "ids" in note]
+
+
+def test_without_real_inputs_it_is_said_what_the_verdict_rests_on(tmp_path):
+    rows = {"image": np.ones((2, 1, 8, 8), "float32")}
+
+    assert any("rests on generated inputs alone" in n for n in collect(IMAGE, 0, None, tmp_path / "a.npz").notes)
+    assert not any("generated" in note for note in collect(IMAGE, 0, rows, tmp_path / "b.npz").notes)
 
 
 # Cases that fit

@@ -898,3 +898,222 @@ def test_a_class_that_flips_as_it_does_in_the_ideal_is_no_fault(judge):
 
     assert judge(labels(SOURCE), flipped, precision="int8", ideal=flipped).status is Status.PASS
     assert judge(labels(SOURCE), flipped, precision="int8", ideal=labels(SOURCE)).status is Status.FAIL
+
+
+# Extreme cases, which count one by one
+
+WILD = ("case-5",)
+
+
+def far(answers):
+    """Give answers to an input of a thousand times the usual size, with the rounding that belongs to it."""
+    return changed(answers, lambda a: a * np.array(1000, a.dtype), WILD)
+
+
+def test_an_extreme_case_does_not_drown_a_fault_in_the_others(judge):
+    """Its squares are a million times theirs, and this source rounds in proportion."""
+    noisy = off(far(SOURCE), WILD, 0.1, 1)
+    broken = off(far(RIGHT), WILD, 0.1, 2)
+    broken = changed(broken, lambda a: a * np.float32(1.00002), tuple(set(CASES) - set(WILD)))
+
+    assert judge(noisy, broken, far(ORACLE)).status is Status.PASS, "judged as one of all it does"
+    assert judge(noisy, broken, far(ORACLE), extremes=WILD).status is Status.FAIL
+
+
+def test_an_extreme_case_is_held_against_the_bound_of_a_single_one(judge):
+    right, wrong = off(far(RIGHT), WILD, 1e-3, 2), off(far(RIGHT), WILD, 10, 2)
+
+    assert judge(far(SOURCE), right, far(ORACLE), extremes=WILD).status is Status.PASS
+    verdict = judge(far(SOURCE), wrong, far(ORACLE), extremes=WILD)
+    assert verdict.status is Status.FAIL
+    assert "case-5" in verdict.reason
+
+
+def test_without_float64_an_extreme_case_is_held_against_its_own_magnitude(judge):
+    def wrong(factor):
+        return changed(far(SOURCE), lambda a: a * np.float32(factor), WILD)
+
+    assert judge(far(SOURCE), wrong(1 + 5e-4), extremes=WILD).status is Status.PASS
+    assert judge(far(SOURCE), wrong(1 + 1e-2), extremes=WILD).status is Status.FAIL
+
+
+def test_without_float64_an_extreme_case_does_not_widen_the_tolerance_of_the_others(judge):
+    broken = changed(far(SOURCE), lambda a: a * np.float32(1 + 5e-4), ("case-3",))
+
+    assert judge(far(SOURCE), broken).status is Status.PASS, "judged as one of all it does"
+    assert judge(far(SOURCE), broken, extremes=WILD).status is Status.FAIL
+
+
+def test_outputs_that_change_on_extreme_inputs_alone_prove_nothing(judge):
+    same = {case: {"logits": np.full((1, 10), 0.5, "float32")} for case in CASES}
+    source = changed(same, lambda a: a + np.arange(10, dtype="float32"), WILD)
+
+    assert judge(source, source, changed(source, np.float64), extremes=WILD).status is Status.NOT_RUN
+
+
+def tiny(answers):
+    return changed(answers, lambda a: (a.astype("float64") * 1e-40).astype(a.dtype), WILD)
+
+
+def test_an_artifact_may_flush_denormal_answers_to_zero(judge):
+    flushed = changed(RIGHT, np.zeros_like, WILD)
+
+    assert judge(tiny(SOURCE), flushed, tiny(ORACLE), extremes=WILD).status is Status.PASS
+
+
+def test_an_artifact_may_not_answer_denormal_answers_with_others(judge):
+    assert judge(tiny(SOURCE), RIGHT, tiny(ORACLE), extremes=WILD).status is Status.FAIL
+
+
+def test_an_answer_that_is_small_and_no_denormal_number_keeps_its_own_scale(judge):
+    def small(answers):
+        return changed(answers, lambda a: (a.astype("float64") * 1e-30).astype(a.dtype), WILD)
+
+    flushed = changed(small(RIGHT), np.zeros_like, WILD)
+
+    assert judge(small(SOURCE), flushed, small(ORACLE), extremes=WILD).status is Status.FAIL
+
+
+def test_half_precision_is_not_judged_beyond_its_range(judge):
+    source, oracle = far(SOURCE), far(ORACLE)
+    ideal = changed(source, lambda a: a.astype("float16").astype("float32"))
+    overflown = changed(ideal, lambda a: np.full_like(a, np.inf), WILD)
+
+    assert judge(source, overflown, oracle, precision="fp16", ideal=ideal).status is Status.FAIL
+    assert judge(source, overflown, oracle, precision="fp16", ideal=ideal, extremes=WILD).status is Status.PASS
+
+
+# Rows of a batch
+
+BATCH = (("batch-3", CASES[:3]),)
+
+
+def batched(answers):
+    """Add a batch of the first three cases."""
+    names = next(iter(answers.values()))
+    rows = {name: np.concatenate([answers[case][name] for case in CASES[:3]]) for name in names}
+    return {**answers, "batch-3": rows}
+
+
+def mixing(answers):
+    """Let every row of the batch have some of the next."""
+    return changed(answers, lambda a: (a + np.roll(a, 1, 0) / 100).astype(a.dtype), ("batch-3",))
+
+
+def test_a_batch_that_is_its_rows_passes_and_is_said(judge):
+    verdict = judge(batched(SOURCE), batched(RIGHT), batched(ORACLE), batches=BATCH)
+
+    assert verdict.status is Status.PASS
+    assert [f.message for f in findings(verdict, "rows")] == ["batch-3 was compared with its 3 rows run alone"]
+
+
+@pytest.mark.parametrize("oracle", [batched(ORACLE), None], ids=["float64", "tolerance"])
+def test_an_artifact_that_mixes_the_rows_of_a_batch_fails(judge, oracle):
+    verdict = judge(batched(SOURCE), mixing(batched(RIGHT)), oracle, batches=BATCH)
+
+    assert verdict.status is Status.FAIL
+    assert verdict.reason.startswith("the artifact mixes the rows of a batch")
+
+
+def test_a_source_that_mixes_the_rows_of_a_batch_is_followed_and_told(judge):
+    sides = [mixing(batched(answers)) for answers in (SOURCE, RIGHT, ORACLE)]
+
+    verdict = judge(*sides, batches=BATCH)
+
+    assert verdict.status is Status.PASS
+    assert "the source itself mixes the rows" in findings(verdict, "rows")[0].message
+
+
+def test_an_artifact_of_reduced_precision_may_share_a_scale_among_rows(judge):
+    reduced = mixing(batched(RIGHT))
+
+    verdict = judge(batched(SOURCE), reduced, batched(ORACLE), batches=BATCH, precision="int8-dynamic", ideal=reduced)
+
+    assert verdict.status is Status.PASS
+    assert any("share what is quantized" in finding.message for finding in findings(verdict, "rows"))
+
+
+def test_a_batch_that_an_artifact_cannot_run_is_not_compared(judge):
+    sizes = {case: {"batch": 1} for case in CASES} | {"batch-3": {"batch": 3}}
+
+    verdict = judge(batched(SOURCE), RIGHT, batched(ORACLE), batches=BATCH, sizes=sizes, fixed={"batch": 1})
+
+    assert verdict.status is Status.PASS
+    assert not findings(verdict, "rows")
+
+
+# NaN and infinity in an input
+
+NAN = {"nan-x": {"logits": np.full((1, 10), np.nan, "float32")}}
+
+
+def test_nan_that_spreads_as_in_the_source_is_told(judge):
+    verdict = judge(SOURCE, {**RIGHT, **NAN}, ORACLE, spread=NAN)
+
+    assert verdict.status is Status.PASS
+    assert "the same places" in findings(verdict, "propagation")[0].message
+
+
+def test_nan_that_an_artifact_swallows_is_told_and_decides_nothing(judge):
+    swallowed = {"nan-x": {"logits": np.zeros((1, 10), "float32")}}
+
+    verdict = judge(SOURCE, {**RIGHT, **swallowed}, ORACLE, spread=NAN)
+
+    assert verdict.status is Status.PASS
+    (said,) = findings(verdict, "propagation")
+    assert "10 in the source and 0 in the artifact" in said.message
+
+
+def test_an_artifact_that_refuses_nan_is_told(judge):
+    failures = {"nan-x": "no NaN, please"}
+
+    verdict = judge(SOURCE, RIGHT, ORACLE, spread=NAN, artifact_failures=failures)
+
+    assert verdict.status is Status.PASS
+    assert "no NaN, please" in findings(verdict, "propagation")[0].message
+
+
+# Sources with a state
+
+
+def summed(answers, *, forgetful=False):
+    """Give the running sum of answers, and what comes when the first input comes again at the end."""
+    total, found = 0, {}
+    for case, outputs in {**answers, "repeat": answers["case-0"]}.items():
+        total = outputs["logits"] + (0 if forgetful else total)
+        found[case] = {"logits": total}
+    return found
+
+
+def test_steps_of_a_sequence_that_agree_pass_and_the_state_is_told(judge):
+    verdict = judge(summed(SOURCE), summed(RIGHT), summed(ORACLE), steps=True)
+
+    assert verdict.status is Status.PASS
+    assert "16 steps from a fresh start" in verdict.reason
+    assert "the source keeps a state" in findings(verdict, "state")[0].message
+
+
+def test_an_artifact_that_loses_the_state_fails_by_that_name(judge):
+    verdict = judge(summed(SOURCE), summed(RIGHT, forgetful=True), summed(ORACLE), steps=True)
+
+    assert verdict.status is Status.FAIL
+    assert verdict.reason.startswith("the artifact loses the state of its source")
+
+
+def test_an_artifact_whose_state_goes_wrong_later_fails(judge):
+    late = {
+        case: o if int(case[5:] or 0) < 8 else changed({case: o}, lambda a: a * np.float32(1.001), (case,))[case]
+        for case, o in summed(RIGHT).items()
+        if case != "repeat"
+    }
+    late["repeat"] = summed(RIGHT)["repeat"]
+
+    assert judge(summed(SOURCE), late, summed(ORACLE), steps=True).status is Status.FAIL
+
+
+def test_a_source_that_is_random_proves_nothing_whatever_the_artifact_does(judge):
+    def random(answers):
+        return {**answers, "repeat": {"logits": answers["case-1"]["logits"]}}
+
+    for artifact in (RIGHT, random(RIGHT)):
+        assert judge(random(SOURCE), artifact, ORACLE).status is Status.NOT_RUN

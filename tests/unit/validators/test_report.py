@@ -377,3 +377,18 @@ def test_a_layer_whose_name_tells_nothing_is_shown_with_its_operator():
 def test_an_artifact_that_failed_says_how_to_see_it_again():
     failed = dataclasses.replace(attempt("torch-onnx", BAD), fix="see it again with: python -m convert.worker run.json")
     assert "fix: see it again with" in shown(target(Status.FAIL, attempts=(failed,)))
+
+
+def test_what_a_passing_check_found_of_one_tensor_is_shown_and_what_it_found_in_order_is_not():
+    findings = [
+        Finding("rows", Status.PASS, "batch-3 was compared with its 3 rows run alone"),
+        Finding("propagation", Status.PASS, "with one NaN in x, 1 in the source and 0 in the artifact", "logits"),
+        Finding("propagation", Status.PASS, "with one +infinity in x, 2 and 0", "logits"),
+        Finding("state", Status.PASS, "the source keeps a state between runs", "logits"),
+    ]
+    told = dataclasses.replace(attempt("torch-onnx", GOOD), parity=Verdict.of(findings, [GOOD], passed="36 cases"))
+    text = shown(target(attempts=(told,)))
+
+    assert "onnx: with one NaN in x, 1 in the source and 0 in the artifact (and 1 more, see the report)" in text
+    assert "onnx: the source keeps a state between runs" in text
+    assert "run alone" not in text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -154,3 +156,52 @@ def test_inputs_are_fed_under_the_names_and_dtypes_the_model_takes(engine, tmp_p
 def test_a_model_that_cannot_be_opened_is_an_error(engine, tmp_path):
     with pytest.raises(LoadError, match="cannot load damaged"):
         execute(job(engine, tmp_path, [1], path="damaged"))
+
+
+class Breaks(Session):
+    """Answers wrongly from the first input of another size on, as an engine may that keeps a buffer of the old one."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = set()
+
+    def run(self, inputs):
+        self.sizes.add(inputs["x"].shape)
+        return {"y": inputs["x"] + len(self.sizes)}
+
+
+def test_the_first_case_comes_again_after_those_of_other_sizes(tmp_path):
+    RUNTIMES.register(Runtime("breaking", "breaking", Environment("breaking"), lambda _: Breaks()))
+    try:
+        todo = job("breaking", tmp_path, [1, 2])
+        np.savez(todo.inputs, **{"a/x": np.ones(4), "b/x": np.ones(4) * 2, "size-17/x": np.ones(17)})
+        with np.load(execute(todo).path) as stored:
+            assert stored["a/y"].tolist() == [2] * 4
+            assert stored["repeat/y"].tolist() == [3] * 4, "so that parity sees what a resize left broken"
+    finally:
+        RUNTIMES.unregister("breaking")
+
+
+class Sums:
+    """A running sum, which reads what it starts from."""
+
+    def __init__(self, start):
+        self.total = start
+
+    def run(self, inputs):
+        self.total = self.total + inputs["x"]
+        return {"y": self.total}
+
+
+@pytest.mark.parametrize(("starts", "told"), [([0, 0], False), ([0, 1], True)], ids=["reset", "not reset"])
+def test_steps_are_run_once_more_from_a_fresh_start(tmp_path, starts, told):
+    left = iter(starts)
+    RUNTIMES.register(Runtime("summing", "summing", Environment("summing"), lambda _: Sums(next(left))))
+    try:
+        outputs = execute(dataclasses.replace(job("summing", tmp_path, [1, 2, 3]), steps=True))
+    finally:
+        RUNTIMES.unregister("summing")
+
+    with np.load(outputs.path) as stored:
+        assert [float(stored[f"{label}/y"][0]) for label in ("case-0", "case-1", "case-2", "repeat")] == [1, 3, 6, 7]
+    assert outputs.failures == ((("repeat", "opened afresh, y differs at step case-0"),) if told else ())
