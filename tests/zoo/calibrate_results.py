@@ -50,7 +50,9 @@ class Judged:
     """One file that was judged by structure and parity: an export as it was made, or one with a planted fault.
 
     `moved` is how far a fault moves the answers of the export it was planted in, over what that precision must err
-    anyway (the source's own rounding, or the ideal's error); None where nothing says what that is.
+    anyway (the source's own rounding, or the ideal's error, or its own where that is more); None where nothing says
+    what that is. `no_worse` says of fp32 that its answers are as near to float64 as those of the source or of that
+    export: a bias in front of a normalisation, which takes it out again, changes how the rest is rounded and no more.
     """
 
     status: str
@@ -63,6 +65,7 @@ class Judged:
     planted: bool = True
     idle: bool = False  # no answer changed by a bit
     moved: float | None = None
+    no_worse: bool = False
 
     @property
     def caught(self) -> bool:
@@ -70,8 +73,9 @@ class Judged:
 
     @property
     def hidden(self) -> bool:
-        """Whether it moves the answers by no more than the precision itself must, so that nobody could see it."""
-        return self.planted and not self.idle and self.moved is not None and self.moved <= 1.0
+        """Whether nobody could see it: it moves the answers by no more than must be erred, or not for worse."""
+        little = self.moved is not None and self.moved <= 1.0
+        return self.planted and not self.idle and (little or self.no_worse)
 
     @property
     def counts(self) -> bool:
