@@ -129,6 +129,8 @@ def measured(found: list[Result]) -> Iterator[tuple[str, Curve]]:
             continue
         for form in (form for form in FORMATS if (precision, form) in made):
             good, bad, _ = groups(found, precision, form)
+            if not good:
+                continue
             limit = tolerance.DISTANCE_BOUNDS.get((form, precision))
             yield f"{precision}, {form}", of("D", limit, separation.distance, bad, good)
             if limit is not None:
