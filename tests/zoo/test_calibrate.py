@@ -6,9 +6,12 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import calibrate
 import calibrate_results
+import numpy as np
+import planted
 import pytest
 import separation
 from calibrate_page import BEGIN, END
@@ -20,7 +23,10 @@ from precision_results import SUBJECTS as PRECISION_SUBJECTS
 from separation import curve
 
 from validators import tolerance
+from validators.inputs import CaseSet
 from validators.mutants import AXES, SCALE, SCALED
+from validators.structure import Binding
+from validators.verdict import OutputParity, Status
 
 #: Small ones of a kind of source each, with the format that is made of them here.
 SLICE = (("torch/hand_named", "onnx"), ("torch/hand_hyper", "torchscript"))
@@ -197,6 +203,40 @@ def test_a_page_without_its_markers_is_refused(folder: Path) -> None:
 def test_an_unknown_model_ends_the_command_with_the_known_ones(folder: Path) -> None:
     with pytest.raises(SystemExit, match=r"no model is named 'nothing'; there are .*torch/hand_block"):
         calibrate.main(["--only", "nothing"])
+
+
+def answered(folder: Path, name: str, values: list[float], rmse: float, noise: float | None = 1e-6) -> SimpleNamespace:
+    """What is asked of a proof: an artifact's answers to two cases, and how far they are from float64."""
+    np.savez(folder / f"{name}.npz", **{f"{case}/out": np.array(values, np.float64) for case in "ab"})
+    output = OutputParity("y", Status.PASS, "", "float64", 4, rmse=rmse, reference_noise_rmse=noise, reference_rms=1.0)
+    binding = Binding((), (("y", "out"),), ())
+    ran = SimpleNamespace(path=str(folder / f"{name}.npz"))
+    return SimpleNamespace(ran=ran, ideal=None, binding=binding, facts=None, parity=SimpleNamespace(outputs=(output,)))
+
+
+def test_what_a_fault_moves_is_held_against_what_must_be_erred(tmp_path: Path) -> None:
+    baseline = SimpleNamespace(cases=CaseSet("", (("a", ()), ("b", ()))))
+    faulty = answered(tmp_path, "faulty", [1.0 + 2e-6, -1.0 - 2e-6], 2e-6)
+
+    def moved(right: SimpleNamespace) -> planted.Movement:
+        return planted.movement(baseline, right, faulty)
+
+    assert moved(answered(tmp_path, "right", [1.0, -1.0], 1e-6)).share == pytest.approx(2.0)
+    assert moved(answered(tmp_path, "rough", [1.0, -1.0], 4e-6)).share == pytest.approx(0.5)
+    assert moved(answered(tmp_path, "unknown", [1.0, -1.0], 1e-6, None)).share is None
+    assert moved(answered(tmp_path, "other", [1.0, -1.0, 0.0], 1e-6)).share is None, "shapes differ: nothing compares"
+    assert moved(faulty).idle
+    assert not moved(answered(tmp_path, "right", [1.0, -1.0], 1e-6)).idle
+
+
+def test_a_fault_is_no_worse_only_where_it_is_as_near_to_float64(tmp_path: Path) -> None:
+    right, rough = (answered(tmp_path, "right", [1.0], rmse) for rmse in (5e-7, 3e-6))
+    near, far = (answered(tmp_path, "faulty", [1.0], rmse) for rmse in (9e-7, 2e-6))
+    assert planted.no_worse(right, near), "nearer than the source itself"
+    assert not planted.no_worse(right, far)
+    assert planted.no_worse(rough, far), "nearer than the right file"
+    far.ideal = SimpleNamespace(path="")
+    assert not planted.no_worse(rough, far), "said of fp32 only"
 
 
 def test_a_curve_says_where_bounds_separate_and_where_none_does() -> None:
