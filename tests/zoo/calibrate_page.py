@@ -132,9 +132,12 @@ def measured(found: list[Result]) -> Iterator[tuple[str, Curve]]:
             if not good:
                 continue
             limit = tolerance.DISTANCE_BOUNDS.get((form, precision))
-            yield f"{precision}, {form}", of("D", limit, separation.distance, bad, good)
+            yield f"{precision}, {form}", of("D, judged or not", limit, separation.distance, bad, good)
             if limit is not None:
-                yield f"{precision}, {form}", of("D over its own bound", 1.0, separation.distance_over_bound, bad, good)
+                yield (
+                    f"{precision}, {form}",
+                    of("D over its own bound, where judged", 1.0, separation.distance_over_bound, bad, good),
+                )
 
 
 def curves(found: list[Result]) -> list[str]:
