@@ -7,6 +7,7 @@ EdgeproofError              never raised itself
 │   ├── MissingInputs       the model file does not say what it takes
 │   └── MissingExtra        a framework that is not installed
 ├── LoadError               exit 3: a model file that its framework cannot load
+│   └── OtherFunction       a reduced file that computes something else than the float file it was made of
 ├── RouteError              one candidate failed to convert; the next one is tried
 ├── ToolchainError          exit 3: a converter's own environment cannot be made or is damaged
 ├── RunStopped              the run was interrupted
@@ -70,6 +71,10 @@ class MissingExtra(UsageError):
 
 class LoadError(EdgeproofError):
     """A model file that its framework cannot load."""
+
+
+class OtherFunction(LoadError):
+    """A reduced file that computes something else than the float file it was made of."""
 
 
 class RouteError(EdgeproofError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convert.errors import EdgeproofError, LoadError, WorkerError
+from convert.errors import EdgeproofError, LoadError, OtherFunction, WorkerError
 from convert.formats import Facts
 from convert.layout import stated
 from convert.sources import SOURCES, Loading, describe
@@ -262,6 +262,9 @@ def prove(
         return Proof(verdict, judged, binding, facts, able, tuple(stages), judged.status is Status.NOT_RUN, ran=ran)
     try:
         ideal, notes = _ideal(workers, baseline, able, artifact, binding, base, label, precision, stages)
+    except OtherFunction as error:
+        other = Verdict.failed("function", f"conversion fault: {error.message}")
+        return Proof(verdict, other, binding, facts, able, tuple(stages), ran=ran)
     except EdgeproofError as error:
         unknown = Verdict.not_run(f"nothing tells a conversion fault from the loss of precision: {error.message}")
         return Proof(verdict, unknown, binding, facts, able, tuple(stages))

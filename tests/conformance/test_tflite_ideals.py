@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from quantized_tflite import Bench, Network, save
 
-from convert.errors import RouteError
+from convert.errors import OtherFunction, RouteError
 from convert.formats._tflite_precision import operator_kinds
 from convert.routes import Task
 from convert.routes import perform as convert
 from convert.sources import KERAS, Loading, describe, identify
 from convert.spec import LoadOptions
 from convert.worker import Workers, limits_of
+from validators.mutants.tflite import _replace as replaced
 
 PRECISIONS = ("fp16", "int8-dynamic", "int8", "int16x8", "int8-weights", "int4-weights")
 
@@ -129,6 +130,16 @@ def test_attention_in_int8_errs_as_its_ideal_and_a_changed_epsilon_is_a_fault(qu
     right = attention.reduced("int8", quantizer=quantizer)
     assert RIGHT[0] < attention.ratio(right) < RIGHT[1]
     assert attention.ratio(attention.broken(right, larger_epsilon)) > FAULTY
+
+
+def test_another_function_in_an_operators_place_has_no_ideal_that_would_share_it(attention):
+    def gated(model: Any) -> None:
+        replaced(model, operators(model, "SOFTMAX")[0], "LOGISTIC")
+
+    broken = attention.broken(attention.reduced("int8-dynamic"), gated)
+    with pytest.raises(OtherFunction, match="is computed by LOGISTIC, in the float file by SOFTMAX"):
+        attention.ideal(broken)
+    assert attention.ideal(broken, alone=True).notes, "without the float file nobody can know"
 
 
 def larger_epsilon(model: Any) -> None:

@@ -85,6 +85,25 @@ def test_a_blind_gate_is_shown_up(bench, artifact, tmp_path, form):
     assert len(found.survivors) >= 8
 
 
+@pytest.mark.parametrize("scale", [1.01, 1.001])
+def test_weights_are_scaled_by_as_much_as_is_asked(bench, artifact, tmp_path, scale):
+    import onnx
+    from onnx import numpy_helper
+
+    path, out = artifact("onnx"), tmp_path / "scaled.onnx"
+    environment = mutants.MUTATORS["onnx"].environment
+    spots = bench.workers.run(f"spots-{scale}", mutants.places, mutants.Listing("onnx", str(path)), environment).value
+    number = next(number for number, spot in enumerate(spots) if spot.kind == mutants.SCALED)
+    job = mutants.Planting("onnx", str(path), number, str(out), scale)
+    bench.workers.run(f"plant-{scale}", mutants.plant, job, environment)
+    before, after = (
+        next(numpy_helper.to_array(t) for t in onnx.load(file).graph.initializer if t.name == spots[number].where)
+        for file in (path, out)
+    )
+    assert after == pytest.approx(before * scale, rel=1e-6)
+    assert (after != before).any()
+
+
 def _as_artifact(path: Path, form: str):
     from convert.spec import Artifact, Signature
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from fresh import keep_answers
-from models import BY_NAME, Entry
+from models import BUILDABLE, Entry
 from places import HERE
 
 from convert.spec import TensorSpec, signature_file
@@ -233,4 +233,4 @@ def save(entry: Entry, folder: Path) -> dict[str, object]:
 if __name__ == "__main__":
     # Converters and exporters print to stdout; the answer is the last line.
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    print("\n" + json.dumps(save(BY_NAME[sys.argv[1]], Path(sys.argv[2]))))
+    print("\n" + json.dumps(save(BUILDABLE[sys.argv[1]], Path(sys.argv[2]))))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from convert.errors import LoadError
+from convert.errors import LoadError, OtherFunction
 from convert.formats._tflite_graph import Additions
 from convert.formats._tflite_precision import operator_kinds
 from convert.formats.tflite import DTYPES
@@ -20,6 +20,13 @@ CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 
 #: Operators whose kernels quantize a float input as they run where their weights are integers, and its position.
 DYNAMIC = {"FULLY_CONNECTED": 0, "CONV_2D": 0, "DEPTHWISE_CONV_2D": 0, "TRANSPOSE_CONV": 2, "BATCH_MATMUL": 0}
+
+#: Functions of one value, none of which a quantizer puts in another's place. RELU6 and the like are left out: where the
+#: quantized range ends there, RELU is the same.
+FUNCTIONS = frozenset(
+    ("ABS", "COS", "ELU", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "LOG_SOFTMAX", "NEG", "RELU",
+     "RSQRT", "SIN", "SOFTMAX", "SQRT", "SQUARE", "TANH")
+)  # fmt: skip
 
 #: The least scale, where a row is all zeros.
 LEAST_SCALE = 1e-30
@@ -32,7 +39,8 @@ class Unmatched(LoadError):
 def round_as(base: Any, reduced: Any) -> None:
     """Round the float graph as the quantized one does, in place.
 
-    Raises Unmatched where the operators do not correspond by name, LoadError where a rounding cannot be simulated.
+    Raises Unmatched where the operators do not correspond by name, OtherFunction where they do and compute something
+    else, LoadError where a rounding cannot be simulated.
     """
     if len(base.subgraphs) != len(reduced.subgraphs):
         raise Unmatched("the quantized file has other subgraphs than the float one")
@@ -87,7 +95,24 @@ class _Graph:
             pairs = list(zip(own, twins, strict=False))
             if len(own) == len(twins) and all(twin is not None and self._alike(op, twin) for op, twin in pairs):
                 return pairs
+            if len(own) == len(twins) and all(twin is not None and self._near(op, twin) for op, twin in pairs):
+                raise OtherFunction(self._replaced(pairs))
         raise Unmatched("the operators of the quantized file are not those of the float one")
+
+    def _near(self, operator: Any, twin: Any) -> bool:
+        """Whether two operators are alike, or compute two functions that no quantizer exchanges."""
+        kinds = {self.kinds[operator.opcodeIndex], self.other_kinds[twin.opcodeIndex]}
+        places = (len(operator.inputs), len(operator.outputs)) == (len(twin.inputs), len(twin.outputs))
+        return places and (len(kinds) == 1 or kinds <= FUNCTIONS)
+
+    def _replaced(self, pairs: list[tuple[Any, Any]]) -> str:
+        """Name the first operator that computes something else."""
+        for operator, twin in pairs:
+            own, other = self.kinds[operator.opcodeIndex], self.other_kinds[twin.opcodeIndex]
+            if own != other:
+                name = self.graph.tensors[int(operator.outputs[0])].name.decode()
+                return f"{name} is computed by {other}, in the float file by {own}"
+        raise ValueError("every operator is alike")
 
     def _alike(self, operator: Any, twin: Any) -> bool:
         return (

@@ -24,7 +24,7 @@ SCALED, UNBIASED, SWAPPED = "weights scaled", "bias dropped", "channels swapped"
 EPSILON, ACTIVATION, AXES = "epsilon changed", "activation replaced", "output axes swapped"
 KINDS = (SCALED, UNBIASED, SWAPPED, EPSILON, ACTIVATION, AXES)
 
-#: By how much weights are scaled: 1 %, which no fixed tolerance of 1e-2 sees.
+#: By how much weights are scaled where nobody says otherwise: 1 %, which no fixed tolerance of 1e-2 sees.
 SCALE = 1.01
 
 #: By how much an epsilon grows: from 1e-5 to 1e-3, as one framework's default differs from another's.
@@ -54,13 +54,13 @@ class Place:
 class Mutator:
     """How artifacts of one format, whose name it has, are broken.
 
-    `places` gives the same places in the same order for the same file.
+    `places` gives the same places in the same order for the same file; also given by how much weights are scaled.
     """
 
     name: str
     environment: Environment
     open: Callable[[Path], Any]
-    places: Callable[[Any], Iterable[Place]]
+    places: Callable[[Any, float], Iterable[Place]]
     save: Callable[[Any, Path], None]
 
 
@@ -78,7 +78,7 @@ class Listing:
 def places(job: Listing) -> tuple[Spot, ...]:
     """List where faults can be planted, in a worker."""
     mutator = MUTATORS[job.format]
-    return tuple(place.spot for place in mutator.places(mutator.open(Path(job.path))))
+    return tuple(place.spot for place in mutator.places(mutator.open(Path(job.path)), SCALE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +89,14 @@ class Planting:
     path: str
     number: int  # of the place, in the order of `places`
     out: str
+    scale: float = SCALE
 
 
 def plant(job: Planting) -> str:
     """Write a copy of an artifact with one fault, in a worker, and give its path."""
     mutator = MUTATORS[job.format]
     opened = mutator.open(Path(job.path))
-    list(mutator.places(opened))[job.number].apply()
+    list(mutator.places(opened, job.scale))[job.number].apply()
     out = Path(job.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     mutator.save(opened, out)

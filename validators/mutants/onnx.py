@@ -16,7 +16,6 @@ from validators.mutants import (
     EPSILON_FACTOR,
     LARGEST_EPSILON,
     MUTATORS,
-    SCALE,
     SCALED,
     SWAPPED,
     UNBIASED,
@@ -55,12 +54,12 @@ BIASED = ("Conv", "ConvTranspose", "Gemm")
 ROOTS = ("Sqrt", "Pow")
 
 
-def places(model: onnx.ModelProto) -> Iterator[Place]:
+def places(model: onnx.ModelProto, scale: float) -> Iterator[Place]:
     """List the places of the outermost graph."""
     graph = model.graph
     known = {tensor.name: tensor for tensor in graph.initializer}
     for name, tensor in known.items():
-        yield from _weights(graph, name, tensor)
+        yield from _weights(graph, name, tensor, scale)
     for node in graph.node:
         yield from _bias(node, known, graph)
         yield from _epsilon(node, known, graph)
@@ -93,17 +92,17 @@ def _scale_name(graph: Any, name: str) -> str:
     return ""
 
 
-def _weights(graph: Any, name: str, tensor: Any) -> Iterator[Place]:
+def _weights(graph: Any, name: str, tensor: Any, scale: float) -> Iterator[Place]:
     """A tensor of weights can be scaled, and have two channels swapped."""
     if len(tensor.dims) < 2 or max(tensor.dims) < 2:
         return
     array = _array(tensor)
     if array.dtype.kind == "f":
-        yield Place(Spot(SCALED, name), partial(_set, tensor, array * array.dtype.type(SCALE)))
-    elif array.dtype.kind == "i" and (scale := _scale_name(graph, name)):
-        held = next((other for other in graph.initializer if other.name == scale), None)
+        yield Place(Spot(SCALED, name), partial(_set, tensor, array * array.dtype.type(scale)))
+    elif array.dtype.kind == "i" and (place := _scale_name(graph, name)):
+        held = next((other for other in graph.initializer if other.name == place), None)
         if held is not None:
-            yield Place(Spot(SCALED, name), partial(_set, held, _array(held) * SCALE))
+            yield Place(Spot(SCALED, name), partial(_set, held, _array(held) * scale))
     else:
         return
     axis = next(axis for axis, size in enumerate(array.shape) if size > 1)

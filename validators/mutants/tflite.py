@@ -17,7 +17,6 @@ from validators.mutants import (
     EPSILON_FACTOR,
     LARGEST_EPSILON,
     MUTATORS,
-    SCALE,
     SCALED,
     SWAPPED,
     UNBIASED,
@@ -54,12 +53,12 @@ TRANSPOSE = 39  # BuiltinOperator
 INT32 = 2  # TensorType
 
 
-def places(model: Any) -> Iterator[Place]:
+def places(model: Any, scale: float) -> Iterator[Place]:
     """List the places of the first graph."""
     graph, kinds = model.subgraphs[0], operator_kinds(model)
     producers = [(operator, kinds[operator.opcodeIndex]) for operator in graph.operators]
     for tensor in graph.tensors:
-        yield from _weights(model, tensor)
+        yield from _weights(model, tensor, scale)
     for operator, kind in producers:
         where = f"{kind} {_text(graph.tensors[operator.outputs[0]].name)}"
         yield from _bias(model, operator, kind, where)
@@ -99,7 +98,7 @@ def _set(model: Any, tensor: Any, array: np.ndarray) -> None:
     tensor.buffer = len(model.buffers) - 1
 
 
-def _weights(model: Any, tensor: Any) -> Iterator[Place]:
+def _weights(model: Any, tensor: Any, scale: float) -> Iterator[Place]:
     """A tensor of weights can be scaled, and have two channels swapped."""
     name = _text(tensor.name)
     shape = [] if tensor.shape is None else [int(size) for size in tensor.shape]
@@ -107,9 +106,9 @@ def _weights(model: Any, tensor: Any) -> Iterator[Place]:
         return
     array = _array(model, tensor)
     if is_quantized(tensor):
-        yield Place(Spot(SCALED, name), partial(_scale, tensor))
+        yield Place(Spot(SCALED, name), partial(_scale, tensor, scale))
     elif array is not None and array.dtype.kind == "f":
-        yield Place(Spot(SCALED, name), partial(_set, model, tensor, array * array.dtype.type(SCALE)))
+        yield Place(Spot(SCALED, name), partial(_set, model, tensor, array * array.dtype.type(scale)))
     else:
         return
     if array is not None:
@@ -119,8 +118,8 @@ def _weights(model: Any, tensor: Any) -> Iterator[Place]:
             yield Place(Spot(SWAPPED, name), partial(_set, model, tensor, swapped(array, pair, axis)))
 
 
-def _scale(tensor: Any) -> None:
-    tensor.quantization.scale = [float(scale) * SCALE for scale in tensor.quantization.scale]
+def _scale(tensor: Any, factor: float) -> None:
+    tensor.quantization.scale = [float(scale) * factor for scale in tensor.quantization.scale]
 
 
 def _bias(model: Any, operator: Any, kind: str, where: str) -> Iterator[Place]:

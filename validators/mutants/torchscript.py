@@ -22,7 +22,6 @@ from validators.mutants import (
     EPSILON,
     EPSILON_FACTOR,
     MUTATORS,
-    SCALE,
     SCALED,
     SWAPPED,
     UNBIASED,
@@ -80,11 +79,11 @@ def open_archive(path: Path) -> Opened:
     return Opened(Script(path), promise)
 
 
-def places(opened: Opened) -> Iterator[Place]:
+def places(opened: Opened, scale: float) -> Iterator[Place]:
     """List the places of the graph, that of its blocks included."""
     script = opened.script
     for layer in layers(script):
-        yield from _weights(script, layer)
+        yield from _weights(script, layer, scale)
     for node in script.nodes():
         kind = node.kind()
         where = f"{kind.partition('::')[2]} {_name(node)}"
@@ -104,17 +103,17 @@ def _name(node: Any) -> str:
     return next((str(value.debugName()) for value in node.outputs()), "")
 
 
-def _weights(script: Script, layer: Layer) -> Iterator[Place]:
+def _weights(script: Script, layer: Layer, scale: float) -> Iterator[Place]:
     """A layer's weights can be scaled, and have two channels swapped; packed ones lose their bias too."""
     for value in inputs(layer.node):
         if layer.form in (STATIC, DYNAMIC) and layer.kind in (LINEAR, CONV) and value.node().kind() == "prim::GetAttr":
-            yield from _packed(script, layer, value)
+            yield from _packed(script, layer, value, scale)
             return
         held = script.value(value)
         if not hasattr(held, "dim") or held.dim() < 2 or not held.is_floating_point() or held.is_quantized:
             continue
         array = held.float().numpy()
-        yield Place(Spot(SCALED, layer.name), _setter(script, layer.node, value, held * SCALE))
+        yield Place(Spot(SCALED, layer.name), _setter(script, layer.node, value, held * scale))
         axis = next((axis for axis, size in enumerate(array.shape) if size > 1), None)
         pair = None if axis is None else pair_to_swap(array, axis)
         if axis is not None and pair is not None:
@@ -123,7 +122,7 @@ def _weights(script: Script, layer: Layer) -> Iterator[Place]:
         return
 
 
-def _packed(script: Script, layer: Layer, value: Any) -> Iterator[Place]:
+def _packed(script: Script, layer: Layer, value: Any, factor: float) -> Iterator[Place]:
     """Break what a packed layer holds: its weight's scales, the order of its channels, its bias."""
     import torch
 
@@ -141,7 +140,7 @@ def _packed(script: Script, layer: Layer, value: Any) -> Iterator[Place]:
         held = prepacked(layer.node.kind(), script.value(value), made, kept)
         script.module._c.setattr(value.node().s("name"), held)
 
-    yield Place(Spot(SCALED, layer.name), partial(pack, integers, SCALE, bias))
+    yield Place(Spot(SCALED, layer.name), partial(pack, integers, factor, bias))
     pair = pair_to_swap(integers.numpy(), 0)
     if pair is not None:
         turned = torch.from_numpy(swapped(integers.numpy(), pair, 0))
