@@ -58,33 +58,10 @@ MOST_TRIED = 24  # tensors of one layer that are compared in full, nearest sums 
 
 #: Operators that hand on every error of what they take.
 LINEAR = frozenset(
-    {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL", "ADD", "SUB", "Conv", "Gemm", "MatMul", "Add"}
-    | {"Sub", "FusedConv", "FusedMatMul", "FusedGemm", "aten::convolution", "aten::_convolution", "aten::addmm"}
-    | {"aten::mm", "aten::bmm", "aten::add", "aten::sub", "aten::linear"}
-)
-
-#: By how much a kernel may exceed the bound that holds for a model's outputs: those of single layers have few elements.
-SLACK = 4.0
-
-MOST_RATIO = 1e9  # that a bound is made of; NaN and infinity aside, an output errs less
-
-MOST_TRIED = 24  # tensors of one layer that are compared in full, nearest sums first
-
-#: Operators that hand on every error of what they take.
-LINEAR = frozenset(
-    {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL", "ADD", "SUB", "Conv", "Gemm", "MatMul", "Add"}
-    | {
-        "Sub",
-        "FusedConv",
-        "FusedMatMul",
-        "FusedGemm",
-        "aten::convolution",
-        "aten::_convolution",
-        "aten::addmm",
-        "aten::mm",
-        "aten::bmm",
-    }
-    | {"aten::add", "aten::sub", "aten::linear"}
+    {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL", "ADD", "SUB"}
+    | {"Conv", "Gemm", "MatMul", "Add", "Sub", "FusedConv", "FusedMatMul", "FusedGemm"}
+    | {"aten::convolution", "aten::_convolution", "aten::addmm", "aten::mm", "aten::bmm", "aten::linear"}
+    | {"aten::add", "aten::sub"}
 )
 
 MOST_AXES = 5  # of tensors whose axes are permuted; 120 orders
