@@ -47,9 +47,10 @@ OWN_SHARE = {
 }
 
 #: What is usual for one operator by itself, given the artifact's own numbers: as rmse over the distance of two numbers
-#: that its output can hold, or, where that is a float, over the rms. Right int8 files measured at most 0.17 steps (a
-#: hard-swish of a MobileNetV3; products 0.02); where a weight's scale is 1.3 times another, 3 and more.
-STEP_SHARE, FLOAT_SHARE = 0.2, 2e-3
+#: that its output can hold, or, where that is a float, over the rms. Right int8 TFLite files measured at most 0.20
+#: steps (a BERT's RSQRT; a MobileNetV3's hard-swish 0.17, products 0.02), floats of int8-dynamic and fp16 files 3e-4.
+#: Where a weight's scale is 1.3 times another it was 5 steps and more, and 1.05 times 0.5 to 1.4.
+STEP_SHARE, FLOAT_SHARE = 0.2, 5e-3
 
 #: An error is gone where that of all that is computed from it is so many times smaller. A ReLU leaves at least half.
 GONE = 4.0
@@ -494,7 +495,7 @@ def blame_alone(artifact: Series, reference: Series, alone: Alone, precision: st
     for at, point in sorted(found.items()):
         points[at] = _weighed(point, found, artifact, reference, None, precision)
     for at, answers in sorted(alone.answers.items()):
-        share, usual = _share_alone(artifact.arrays[at], answers, alone.steps[at], precision)
+        share, usual = _share_alone(artifact.arrays[at], answers, alone.steps[at])
         nearest = found.get(at) or _next_known(artifact, found, at)
         if share is not None and nearest is not None:
             points[at] = Point(at, nearest.reference, nearest.error, usual, nearest.axes, nearest.by, share)
@@ -514,7 +515,7 @@ def blame_alone(artifact: Series, reference: Series, alone: Alone, precision: st
 
 
 def _share_alone(
-    actual: Sequence[np.ndarray] | None, answers: Sequence[np.ndarray], step: float, precision: str
+    actual: Sequence[np.ndarray] | None, answers: Sequence[np.ndarray], step: float
 ) -> tuple[float | None, float]:
     """Give what an operator errs by itself, over the rms of its answers, and what is usual; None: not comparable."""
     import numpy as np
@@ -527,7 +528,7 @@ def _share_alone(
     rms = math.sqrt(sum(float(np.sum(array.astype(np.float64) ** 2)) for array in answers) / elements)
     if not rms:
         return (0.0 if not any(array.any() for array in actual) else math.inf), 0.0
-    usual = STEP_SHARE * step / rms if step else OWN_SHARE.get(precision, FLOAT_SHARE)
+    usual = STEP_SHARE * step / rms if step else FLOAT_SHARE
     return error_of(actual, answers, tuple(range(answers[0].ndim))), usual
 
 
