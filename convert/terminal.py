@@ -174,9 +174,24 @@ def memory_of(gibibytes: float | None) -> int:
     return max(1, int(gibibytes * GIB))
 
 
+#: Adds options to a command.
+Options = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+def adding(*options: Options) -> Options:
+    """Give what adds options to a command, to be listed in this order."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 def model_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say how to load a model."""
-    options = (
+    add = adding(
         click.option(
             "--architecture",
             default="",
@@ -214,36 +229,28 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
             "--trust", is_flag=True, help="Let the model file run code of its own (pickled modules, Lambda layers)."
         ),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return add(command)
 
 
-def artifact_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say what an artifact may be."""
-    options = (
-        click.option(
-            "--layout",
-            default=KEEP,
-            show_default=True,
-            metavar="|".join(LAYOUTS),
-            help="Where image inputs of TFLite files have their channels; keep: where the model has them.",
-        ),
-        click.option(
-            "--allow-flex", is_flag=True, help="Accept TensorFlow's own operators (Select-TF), which apps must link."
-        ),
-        click.option(
-            "--allow-custom", is_flag=True, help="Accept custom operators and ONNX domains, which apps must bring."
-        ),
+def accepting(*, layout: str, flex: str, custom: str) -> Options:
+    """Give the options that say what an artifact may be, with what a command says of each."""
+    return adding(
+        click.option("--layout", default=KEEP, show_default=True, metavar="|".join(LAYOUTS), help=layout),
+        click.option("--allow-flex", is_flag=True, help=flex),
+        click.option("--allow-custom", is_flag=True, help=custom),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+
+
+artifact_options = accepting(
+    layout="Where image inputs of TFLite files have their channels; keep: where the model has them.",
+    flex="Accept TensorFlow's own operators (Select-TF), which apps must link.",
+    custom="Accept custom operators and ONNX domains, which apps must bring.",
+)
 
 
 def precision_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say how artifacts are quantized."""
-    options = (
+    add = adding(
         click.option(
             "--precision",
             "precisions",
@@ -281,15 +288,13 @@ def precision_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Time to search for a mixed precision that passes, per artifact; 0 for none.",
         ),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return add(command)
 
 
 def quality_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say how good a reduced artifact has to be."""
     share = click.FloatRange(0, 1)
-    options = (
+    add = adding(
         click.option("--labels", default="", metavar="FILE", help="The right answers to the rows of --inputs."),
         click.option(
             "--metric",
@@ -311,9 +316,7 @@ def quality_options(command: Callable[..., None]) -> Callable[..., None]:
             "--min-sqnr-db", type=float, metavar="DB", help="Least signal to quantization noise of an output."
         ),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return add(command)
 
 
 def allowed(*, flex: bool, custom: bool) -> tuple[str, ...]:
@@ -321,22 +324,24 @@ def allowed(*, flex: bool, custom: bool) -> tuple[str, ...]:
     return tuple(kind for kind, accepted in ((FLEX, flex), (CUSTOM, custom)) if accepted)
 
 
-def run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say how to run and how to answer."""
-    options = (
-        click.option(
-            "--golden",
-            default="",
-            metavar="DIR",
-            help="Write inputs and expected answers there, for `python -m validators replay` to judge a device by.",
-        ),
-        click.option(
-            "--self-test",
-            is_flag=True,
-            help="Plant faults in every artifact that passes, and say which the checks would have caught.",
-        ),
+def running(*, proves: bool, answer: str) -> Options:
+    """Give the options that say how to run and how to answer; some only where a command `proves` and times."""
+    golden = click.option(
+        "--golden",
+        default="",
+        metavar="DIR",
+        help="Write inputs and expected answers there, for `python -m validators replay` to judge a device by.",
+    )
+    self_test = click.option(
+        "--self-test",
+        is_flag=True,
+        help="Plant faults in every artifact that passes, and say which the checks would have caught.",
+    )
+    threads = click.option("--threads", default="1", show_default=True, metavar="N[,N]", help="Threads to time at.")
+    return adding(
+        *((golden, self_test) if proves else ()),
         click.option("--seed", default=0, show_default=True, metavar="N", help="Seed of the generated inputs."),
-        click.option("--threads", default="1", show_default=True, metavar="N[,N]", help="Threads to time at."),
+        *((threads,) if proves else ()),
         click.option("--timeout", default=1800.0, show_default=True, metavar="SECONDS", help="Limit of each stage."),
         click.option(
             "--memory-limit",
@@ -344,9 +349,9 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
             metavar="GIB",
             help="Limit of each stage's memory.  [default: nine tenths of this machine's]",
         ),
-        click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the table."),
+        click.option("--json", "as_json", is_flag=True, help=answer),
         click.option("--quiet", is_flag=True, help="No progress on stderr."),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+
+
+run_options = running(proves=True, answer="Print the report as JSON instead of the table.")

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from convert.formats import recognise
 from convert.sources import SOURCES, identify
 from convert.spec import (
     FOREIGN,
+    FP32,
     KEEP,
     LAYOUTS,
     Artifact,
@@ -30,12 +31,13 @@ from convert.spec import (
 )
 from convert.worker import Workers, limits_of
 from validators import divergence, rounding
-from validators.divergence import Blame, Point, Series
+from validators.divergence import Alone, Blame, Point, Series
+from validators.ideals import Building
 from validators.inputs import read_user_file, specs_of
 from validators.prove import Baseline, Proof, load_source, prove, run_source, seen_as_file
 from validators.runtimes import Subject
 from validators.structure import BY_NAME, MATCHES, Binding
-from validators.taps import TAPS, Isolation, Tapped, Tapping, isolate, series, tap, tap_for, tap_of
+from validators.taps import TAPS, Isolation, Stepping, Tapped, Tapping, isolate, series, step, tap, tap_for, tap_of
 from validators.verdict import Status
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ class Guilt:
     or_before: tuple[str, ...]  # operators of the artifact before it of which nothing is known
     error_before: float
     error_after: float
+    error_alone: float | None  # of the operator given the artifact's own numbers, where that is known
     ratio: float
     bound: float
 
@@ -198,7 +201,7 @@ def blame(
         if proof.binding is None or proof.facts is None:
             return dataclasses.replace(plain, reason=f"no layer can be blamed: {attempt.reason}")
         made = dataclasses.replace(made, precision=proof.facts.precision)
-        trial = _Trial(workers, baseline, source, options, family, made, proof.binding)
+        trial = _Trial(workers, baseline, source, options, family, made, proof.binding, str(base))
         try:
             return trial.run(plain, _worst_cases(baseline, proof), place, say)
         except LoadError as error:
@@ -216,6 +219,7 @@ class _Trial:
     family: str
     artifact: Artifact
     binding: Binding
+    base: str = ""  # the float artifact it was quantized from
 
     def run(self, report: Report, cases: tuple[str, ...], place: Path | None, say: Callable[[str], None]) -> Report:
         """Tap both sides, and name the layer; raises LoadError where either cannot be tapped."""
@@ -230,8 +234,13 @@ class _Trial:
         native = series(narrow, common) if narrow is not None else None
         native = None if native is None else _aligned(native, exact)
         say("comparing them")
-        found = divergence.blame(mine, exact, native, self.artifact.precision)
         taps: tuple[str, ...] = (f"artifact: {actual.how}", f"source: {wide.how}")
+        alone, judged_by = self._alone(actual, common, say)
+        taps += (judged_by,) if judged_by else ()
+        found = divergence.blame_alone(mine, exact, alone, self.artifact.precision) if alone is not None else None
+        if found is None or (found.guilty is None and not self.base):
+            # NOTE: Why: without the float file it was made from, wrong weights are wrong in the ideal too.
+            found = divergence.blame(mine, exact, native, self.artifact.precision)
         if actual.changed:
             taps = (*taps, f"tapping changed the artifact's output {actual.changed}: its curve is of the tapped run")
         report = dataclasses.replace(
@@ -251,7 +260,8 @@ class _Trial:
             return report
         say("cutting the operator out")
         try:
-            return dataclasses.replace(report, reproduction=self._isolated(found.guilty, exact, common, place))
+            expected = _expected(found.guilty, exact, alone)
+            return dataclasses.replace(report, reproduction=self._isolated(found.guilty, expected, common, place))
         except EdgeproofError as error:
             return dataclasses.replace(report, reproduction_reason=error.message)
 
@@ -295,7 +305,42 @@ class _Trial:
         names = {theirs: ours for ours, theirs in self.binding.outputs}
         return dataclasses.replace(found, outputs=tuple((names.get(name, name), at) for name, at in found.outputs))
 
-    def _isolated(self, point: Point, exact: Series, cases: tuple[str, ...], place: Path) -> Reproduction:
+    def _alone(self, actual: Tapped, cases: tuple[str, ...], say: Callable[[str], None]) -> tuple[Alone | None, str]:
+        """Have the ideal of a reduced artifact compute every operator from the artifact's own numbers, and say how.
+
+        None where the artifact is not reduced, or why that cannot be done.
+        """
+        import numpy as np
+
+        item = tap_for(self.artifact.format)
+        if self.artifact.precision == FP32 or item.step is None:
+            return None, ""
+        say("computing every operator from the artifact's own numbers")
+        folder = self.workers.folder
+        building = Building(
+            self.artifact.format,
+            self.artifact.precision,
+            self.base,
+            self.artifact.path,
+            str(folder / "step" / Path(self.artifact.path).name),
+        )
+        names = tuple(value.name for value in actual.values)
+        out = str(folder / "step.npz")
+        job = Stepping(
+            item.name, building, names, actual.path, self.baseline.cases.path, out, cases, self.binding.feeds
+        )
+        try:
+            done = self.workers.run("step", step, job, item.environment).value
+        except LoadError as error:
+            return None, f"no operator is held against its ideal: {error.message}"
+        with np.load(done.path) as arrays:
+            answers = {at: [arrays[f"{case}/{at}"] for case in cases] for at in done.positions}
+        how = "every operator is held against what its ideal makes of the artifact's own numbers"
+        return Alone(answers, dict(zip(done.positions, done.steps, strict=True))), "; ".join((how, *done.notes))
+
+    def _isolated(
+        self, point: Point, arrays: Sequence[np.ndarray] | None, cases: tuple[str, ...], place: Path
+    ) -> Reproduction:
         import numpy as np
 
         item = tap_for(self.artifact.format)
@@ -314,7 +359,6 @@ class _Trial:
             )
             cut = self.workers.run("isolate", isolate, job, item.environment).value
             answer = np.load(cut.answer)
-            arrays = exact.arrays[point.reference]
             if arrays is None:
                 raise LoadError("the source's answer is unknown")
             expected = _laid_out_as(arrays[0], answer, point)
@@ -376,12 +420,19 @@ def _aligned(native: Series, exact: Series) -> Series:
     return Series(exact.values, arrays, exact.outputs)
 
 
+def _expected(point: Point, exact: Series, alone: Alone | None) -> Sequence[np.ndarray] | None:
+    """Give what the guilty operator should have answered: to its own inputs where that is known, else in the source."""
+    if point.alone is not None and alone is not None:
+        return alone.answers[point.position]
+    return exact.arrays[point.reference]
+
+
 def _laid_out_as(expected: np.ndarray, answer: np.ndarray, point: Point) -> np.ndarray:
     """Give the source's array with its axes in the artifact's order."""
     import numpy as np
 
     squeezed = np.squeeze(expected)
-    if point.axes and len(point.axes) == squeezed.ndim:
+    if point.alone is None and point.axes and len(point.axes) == squeezed.ndim:
         squeezed = squeezed.transpose(np.argsort(point.axes))
     return squeezed.reshape(answer.shape)
 
@@ -413,6 +464,7 @@ def _guilt(found: Blame, mine: Series, exact: Series) -> Guilt:
         tuple(f"{mine.values[at].operator} {mine.values[at].name}" for at in found.through),
         found.before,
         point.error,
+        point.alone,
         point.ratio,
         found.bound,
     )

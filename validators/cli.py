@@ -21,6 +21,7 @@ from convert.terminal import (
     threads_of,
 )
 from validators.commands import SETTINGS, others
+from validators.commands._options import against
 
 EPILOG = """\b
 Exit codes: 0 every check passed; 1 a check failed or could not run; 2 usage or input; 3 the reference cannot be
@@ -33,18 +34,10 @@ Examples:
 
 
 @click.command(cls=Front, others=others, epilog=EPILOG, context_settings=SETTINGS)
-@click.argument("artifact")
-@click.option("--reference", required=True, metavar="MODEL", help="The model file the artifact was made from.")
-@click.option(
-    "--match",
-    default="names",
-    show_default=True,
-    metavar="names|position",
-    help="How tensors correspond: by name, or by position where the artifact's are named otherwise.",
-)
-@click.option("--out", default="", metavar="DIR", help="Folder for the report.  [default: ARTIFACT-proof, beside it]")
-@click.option(
-    "--base", default="", metavar="FLOAT", help="The float artifact that ARTIFACT was quantized from, for a full proof."
+@against(
+    match="How tensors correspond: by name, or by position where the artifact's are named otherwise.",
+    out="Folder for the report.  [default: ARTIFACT-proof, beside it]",
+    base="The float artifact that ARTIFACT was quantized from, for a full proof.",
 )
 @artifact_options
 @quality_options

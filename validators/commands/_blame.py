@@ -40,12 +40,13 @@ def as_text(report: Report) -> str:
 
 def _guilty(guilty: Guilt) -> list[str]:
     where = f", {guilty.line}" if guilty.line else ""
+    alone = "" if guilty.error_alone is None else f", {guilty.error_alone:.2g} by itself"
     layer = guilty.layer or "a layer without a name"
     lines = [
         f"error enters at {layer} ({guilty.reference}{where})",
         f"  in the artifact: {guilty.operator} {guilty.tensor}",
-        f"  error {guilty.error_before:.2g} before, {guilty.error_after:.2g} after: {guilty.ratio:.3g} times what is "
-        f"usual there (bound {guilty.bound:.3g})",
+        f"  error {guilty.error_before:.2g} before, {guilty.error_after:.2g} after{alone}: {guilty.ratio:.3g} times "
+        f"what is usual there (bound {guilty.bound:.3g})",
     ]
     if len(guilty.layers) > 1:
         lines.append(f"  of the source, it covers: {', '.join(guilty.layers)}")

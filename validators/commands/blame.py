@@ -6,9 +6,9 @@ import sys
 
 import click
 
-from convert.spec import KEEP, LAYOUTS
-from convert.terminal import Command, Talk, allowed, deliver, exits, memory_of, model_options
+from convert.terminal import Command, Talk, accepting, allowed, deliver, exits, memory_of, model_options, running
 from validators.commands import COMMANDS, SETTINGS, Other
+from validators.commands._options import against
 
 EPILOG = """\b
 Exit codes: 0 the artifact passes, nothing is to blame; 1 a layer was blamed, or could not be; 2 usage or input;
@@ -19,37 +19,18 @@ Example:
 
 
 @click.command("blame", cls=Command, epilog=EPILOG, context_settings=SETTINGS)
-@click.argument("artifact")
-@click.option("--reference", required=True, metavar="MODEL", help="The model file the artifact was made from.")
-@click.option(
-    "--match",
-    default="names",
-    show_default=True,
-    metavar="names|position",
-    help="How inputs and outputs correspond: by name, or by position where the artifact's are named otherwise.",
+@against(
+    match="How inputs and outputs correspond: by name, or by position where the artifact's are named otherwise.",
+    out="Write the guilty operator there, alone, with its inputs.",
+    base="The float artifact that ARTIFACT was quantized from.",
 )
-@click.option("--out", default="", metavar="DIR", help="Write the guilty operator there, alone, with its inputs.")
-@click.option("--base", default="", metavar="FLOAT", help="The float artifact that ARTIFACT was quantized from.")
-@click.option(
-    "--layout",
-    default=KEEP,
-    show_default=True,
-    metavar="|".join(LAYOUTS),
-    help="Where image inputs of the artifact have their channels; keep: where the model has them.",
+@accepting(
+    layout="Where image inputs of the artifact have their channels; keep: where the model has them.",
+    flex="Accept TensorFlow's own operators (Select-TF).",
+    custom="Accept custom operators and ONNX domains.",
 )
-@click.option("--allow-flex", is_flag=True, help="Accept TensorFlow's own operators (Select-TF).")
-@click.option("--allow-custom", is_flag=True, help="Accept custom operators and ONNX domains.")
 @model_options
-@click.option("--seed", default=0, show_default=True, metavar="N", help="Seed of the generated inputs.")
-@click.option("--timeout", default=1800.0, show_default=True, metavar="SECONDS", help="Limit of each stage.")
-@click.option(
-    "--memory-limit",
-    type=float,
-    metavar="GIB",
-    help="Limit of each stage's memory.  [default: nine tenths of this machine's]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+@running(proves=False, answer="Print what was found as JSON.")
 def main(
     artifact: str,
     reference: str,

@@ -36,16 +36,20 @@ class Unmatched(LoadError):
     """A quantized file whose operators are not those of the float one."""
 
 
-def round_as(base: Any, reduced: Any) -> None:
+def round_as(base: Any, reduced: Any) -> dict[int, int]:
     """Round the float graph as the quantized one does, in place.
+
+    Gives, for the tensors that the first graph computes or takes, which of the quantized file's each one is.
 
     Raises Unmatched where the operators do not correspond by name, OtherFunction where they do and compute something
     else, LoadError where a rounding cannot be simulated.
     """
     if len(base.subgraphs) != len(reduced.subgraphs):
         raise Unmatched("the quantized file has other subgraphs than the float one")
-    for number in range(len(base.subgraphs)):
-        _Graph(base, reduced, number).round()
+    graphs = [_Graph(base, reduced, number) for number in range(len(base.subgraphs))]
+    for graph in graphs:
+        graph.round()
+    return graphs[0].twins
 
 
 @dataclass(slots=True)

@@ -44,18 +44,22 @@ def build(task: Building) -> Built:
         )
         write_model(Path(task.out), model)
         return Built(task.out, (note,))
-    try:
-        model = rounded(task, reduced, called, scalings=True)
-    except LoadError as error:
-        try:  # other tools quantize without folding normalizations first
-            model = rounded(task, reduced, called, scalings=False)
-        except LoadError:
-            raise error from None
-    write_model(Path(task.out), model)
+    write_model(Path(task.out), from_base(task, reduced, called).ideal.model)
     return Built(task.out)
 
 
-def rounded(task: Building, reduced: onnx.ModelProto, called: Mapping[str, str], *, scalings: bool) -> onnx.ModelProto:
+def from_base(task: Building, reduced: onnx.ModelProto, called: Mapping[str, str]) -> Rounding:
+    """Give the ideal made of the float file; raises LoadError naming the first tensor that cannot be found in it."""
+    try:
+        return rounded(task, reduced, called, scalings=True)
+    except LoadError as error:
+        try:  # other tools quantize without folding normalizations first
+            return rounded(task, reduced, called, scalings=False)
+        except LoadError:
+            raise error from None
+
+
+def rounded(task: Building, reduced: onnx.ModelProto, called: Mapping[str, str], *, scalings: bool) -> Rounding:
     """Give the float graph rounded as the reduced one is, with what scales a convolution folded into it or not.
 
     `called` says what the float graph calls values that the reduced one calls otherwise.
@@ -65,9 +69,10 @@ def rounded(task: Building, reduced: onnx.ModelProto, called: Mapping[str, str],
     _same_opset(model, reduced, scalings=scalings)
     if precision_of(reduced) == FP16:
         round_to_half(model, reduced)
-    else:
-        Rounding(model, reduced, called).write()
-    return model
+        return Rounding(model, reduced, called)
+    rounding = Rounding(model, reduced, called)
+    rounding.write()
+    return rounding
 
 
 def refuse_integer_format(model: onnx.ModelProto) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from convert.formats.tflite import DTYPES, distinct_names, read_model, write_model
 from convert.spec import INT8
@@ -20,22 +21,24 @@ ALONE = (
 
 def build(task: Building) -> Built:
     """Round the float graph as the quantized one does, or, without a float one, the quantized one in floats."""
+    model, _, notes = rounded(task)
+    write_model(Path(task.out), model)
+    return Built(task.out, notes)
+
+
+def rounded(task: Building) -> tuple[Any, dict[int, int], tuple[str, ...]]:
+    """Give the ideal, which of the quantized file's tensors those of its first graph are, and notes."""
     reduced = distinct_names(read_model(Path(task.reduced)))
     why = "no float file is known"
     if task.base:
         base = distinct_names(read_model(Path(task.base)))
         try:
-            round_as(base, reduced)
+            return base, round_as(base, reduced), ()
         except Unmatched as error:
             why = error.message
-        else:
-            write_model(Path(task.out), base)
-            return Built(task.out)
     alone = distinct_names(read_model(Path(task.reduced)))
     undo(alone)
-    round_as(alone, reduced)
-    write_model(Path(task.out), alone)
-    return Built(task.out, (f"{ALONE} ({why})",))
+    return alone, round_as(alone, reduced), (f"{ALONE} ({why})",)
 
 
 def nudge(path: Path, change: Nudge) -> None:

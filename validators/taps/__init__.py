@@ -14,6 +14,7 @@ from convert.errors import LoadError, UnknownName
 from convert.registry import Registry
 from convert.worker import Environment
 from validators.divergence import Series, Value
+from validators.ideals import Building
 from validators.runtimes import RUNTIMES, Arrays, Feed, Subject, feed
 
 if TYPE_CHECKING:
@@ -24,12 +25,15 @@ __all__ = [
     "Isolated",
     "Isolation",
     "Probe",
+    "Stepped",
+    "Stepping",
     "Tap",
     "Tapped",
     "Tapping",
     "Trace",
     "isolate",
     "series",
+    "step",
     "tap",
     "tap_for",
     "tap_of",
@@ -85,12 +89,41 @@ class Isolated:
 
 
 @dataclass(frozen=True, slots=True)
+class Stepping:
+    """A reduced artifact whose ideal is run operator by operator on what was tapped; travels to a worker."""
+
+    tap: str
+    building: Building
+    names: tuple[str, ...]  # of the tapped tensors, by position
+    tapped: str  # .npz with keys <case>/<position>
+    inputs: str  # .npz with keys <case>/<input>
+    out: str  # .npz to write, with the same keys
+    cases: tuple[str, ...]
+    feeds: tuple[Feed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """What the ideal's operators make of what the artifact computed, rounded and clipped as the artifact stores it.
+
+    `positions` are those of the tapped run that have an answer, `steps` how far apart the numbers are that each can
+    stand for, 0 for floats.
+    """
+
+    path: str
+    positions: tuple[int, ...]
+    steps: tuple[float, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Tap:
     """How everything is shown that an engine computes for the formats or the families of sources it runs.
 
     `open` raises LoadError where the model cannot be opened so. `runtime` is the engine whose untouched run the outputs
     must equal; sources have none. `open_cut` opens a model to be cut at each tensor, which is used where the outputs of
-    the tapped run do not equal those. `isolate` writes one operator of the model to a file of its own.
+    the tapped run do not equal those. `isolate` writes one operator of the model to a file of its own, `step` runs the
+    ideal of a reduced one operator by operator.
     """
 
     name: str
@@ -101,6 +134,7 @@ class Tap:
     runtime: str = ""
     isolate: Callable[[Isolation], Isolated] | None = None
     open_cut: Callable[[Subject], Probe] | None = None
+    step: Callable[[Stepping], Stepped] | None = None
 
 
 TAPS: Registry[Tap] = Registry("tap", "validators.taps")
@@ -222,3 +256,11 @@ def isolate(job: Isolation) -> Isolated:
     if item.isolate is None:
         raise LoadError(f"operators of {item.name} cannot be cut out")
     return item.isolate(job)
+
+
+def step(job: Stepping) -> Stepped:
+    """Run a reduced artifact's ideal operator by operator, in the tap's worker; raises LoadError where it cannot."""
+    item = TAPS[job.tap]
+    if item.step is None:
+        raise LoadError(f"ideals of {item.name} cannot be run operator by operator")
+    return item.step(job)

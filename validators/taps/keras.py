@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ class _Calls:
         self._kept: list[Any] = []
         self._makers: dict[int, int] = {}
         self._names: Counter[str] = Counter()
-        self._open: list[tuple[str, tuple[int, ...]]] = []
+        self._open: list[tuple[str, tuple[int, ...], Any]] = []
         for name, tensor in given.items():
             self._record(tensor, Value(name, ""))
 
@@ -88,12 +89,12 @@ class _Calls:
         taken = [leaf for leaf in keras.tree.flatten((args, kwargs)) if hasattr(leaf, "shape")]
         makers = tuple(sorted({self._makers[id(leaf)] for leaf in taken if id(leaf) in self._makers}))
         inside = operation is not self._model and self._open
-        path = "/".join(part for part in (self._open[-1][0] if inside else "", operation.name) if part)
+        path = "/".join(part for part in (self._open[-1][0] if inside else "", self._name(operation)) if part)
         if operation is self._model:
             path = ""
         # What a layer computes between its own parts is not seen; their inputs come from its own, then.
         makers = makers or (self._open[-1][1] if self._open else ())
-        self._open.append((path, makers))
+        self._open.append((path, makers, operation))
         try:
             found = plain(operation, *args, **kwargs)
         finally:
@@ -107,6 +108,14 @@ class _Calls:
                     name = f"{path}:{count}" if count else path
                     self._record(tensor, Value(name, kind, makers, (path,), "", kind in MOVES))
         return found
+
+    def _name(self, operation: Any) -> str:
+        """Name a layer or an operation; those that a layer makes anew at every call are numbered on, run after run."""
+        import keras
+
+        listed = getattr(self._open[-1][2], "operations", ()) if self._open else ()
+        lasting = isinstance(operation, keras.Layer) or any(operation is item for item in listed)
+        return str(operation.name) if lasting else re.sub(r"_\d+$", "", operation.name)
 
     def trace(self, answer: dict[str, Any]) -> Trace:
         """Give what was recorded."""

@@ -18,6 +18,7 @@ from validators.divergence import Value
 from validators.runtimes import Arrays, Subject, cannot_open
 from validators.runtimes.litert import LITERT
 from validators.taps import TAPS, Isolated, Isolation, Tap, Trace
+from validators.taps._litert_steps import step
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +45,7 @@ class LiteRTProbe:
         self.model = read_model(Path(subject.file.path))
         self._subject, self._cut = subject, cut
         self._graph = self.model.subgraphs[0]
-        self._values, self.places, self._outputs = _values(self.model)
+        self._values, self.places, self._outputs = described(self.model)
         self._preserving: Any = None
 
     def run(self, inputs: Arrays) -> Trace:
@@ -93,7 +94,7 @@ class LiteRTProbe:
         return found
 
 
-def _values(model: Any) -> tuple[tuple[Value, ...], dict[int, int], tuple[tuple[str, int], ...]]:
+def described(model: Any) -> tuple[tuple[Value, ...], dict[int, int], tuple[tuple[str, int], ...]]:
     """Describe what a file's first graph computes from its inputs: the tensors, where each is, and the outputs."""
     from convert.formats._tflite_precision import operator_kinds
     from convert.formats.tflite import read_names
@@ -304,5 +305,14 @@ def _swept(model: Any) -> Any:
 
 
 TAPS.register(
-    Tap("litert", LITERT, open_litert, formats=("tflite",), runtime="litert", isolate=isolate, open_cut=open_cut)
+    Tap(
+        "litert",
+        LITERT,
+        open_litert,
+        formats=("tflite",),
+        runtime="litert",
+        isolate=isolate,
+        open_cut=open_cut,
+        step=step,
+    )
 )

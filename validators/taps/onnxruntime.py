@@ -17,6 +17,7 @@ from validators.divergence import Value
 from validators.runtimes import Arrays, Subject, cannot_open
 from validators.runtimes.onnxruntime import ONNXRUNTIME
 from validators.taps import TAPS, Isolated, Isolation, Tap, Trace
+from validators.taps._onnxruntime_steps import step
 
 if TYPE_CHECKING:
     import numpy as np
@@ -337,4 +338,6 @@ def _nodes_between(graph: Any, given: set[str], last: str) -> list[Any]:
     return [node for node in graph.node if any(name in needed for name in node.output)]
 
 
-TAPS.register(Tap("onnxruntime", ONNXRUNTIME, open_onnx, formats=("onnx",), runtime="onnxruntime", isolate=isolate))
+TAPS.register(
+    Tap("onnxruntime", ONNXRUNTIME, open_onnx, formats=("onnx",), runtime="onnxruntime", isolate=isolate, step=step)
+)

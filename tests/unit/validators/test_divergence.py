@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from validators.divergence import Series, Value, belongs, blame, match
+from validators.divergence import Alone, Series, Value, belongs, blame, blame_alone, match
 
 RNG = np.random.default_rng(0)
 WEIGHTS = [RNG.standard_normal((8, 8)) / 3 for _ in range(4)]
@@ -129,6 +129,72 @@ def rounded(images, factor=1.0, at=-1):
 def test_a_quantized_layer_is_blamed_beyond_what_rounding_loses(images, at):
     assert judged(images, rounded(images), "int8")[1] is None
     assert judged(images, rounded(images, 1.5, at), "int8")[1] == f"dense_{at}"
+
+
+def alone(artifact, step=1e-3):
+    """What each operator of the chain makes of an artifact's own numbers, all of which are multiples of a step."""
+    answers = {}
+    for at, value in enumerate(artifact.values):
+        taken = [artifact.arrays[place] for place in value.inputs]
+        if value.operator == "MatMul":
+            weight = WEIGHTS[int(value.name[-1])]
+            answers[at] = [image @ weight for image in taken[0]]
+        elif value.operator == "Relu":
+            answers[at] = [np.maximum(image, 0) for image in taken[0]]
+        elif value.operator == "Add":
+            answers[at] = [one + other for one, other in zip(*taken, strict=True)]
+    return Alone(
+        {at: [np.rint(a / step) * step for a in arrays] for at, arrays in answers.items()}, dict.fromkeys(answers, step)
+    )
+
+
+def noisy(images, at=-1, factor=1.0, step=1e-3):
+    """A run that loses 30 % of the signal at its start, and rounds as `alone` does; one product scaled."""
+    random = np.random.default_rng(1)
+    wild = [image + 0.3 * random.standard_normal(image.shape) for image in images]
+    found = chain([w * factor if place == at else w for place, w in enumerate(WEIGHTS)], np.float64, wild)
+    arrays = [found.arrays[0]]
+    for value in found.values[1:]:
+        taken = [arrays[place] for place in value.inputs]
+        if value.operator == "MatMul":
+            number = int(value.name[-1])
+            answer = [image @ (WEIGHTS[number] * (factor if number == at else 1)) for image in taken[0]]
+        elif value.operator == "Relu":
+            answer = [np.maximum(image, 0) for image in taken[0]]
+        else:
+            answer = [one + other for one, other in zip(*taken, strict=True)]
+        arrays.append([np.rint(a / step) * step for a in answer])
+    return Series(found.values, arrays, found.outputs)
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_a_little_fault_beneath_much_rounding_is_found_by_the_operator_alone(images, at):
+    exact = chain(WEIGHTS, np.float64, images)
+    artifact = noisy(images, at, 1.05)
+    assert blame(artifact, exact, None, "int8").guilty is None  # every tensor errs by 30 % and more already
+    found = blame_alone(artifact, exact, alone(artifact), "int8")
+    assert artifact.values[found.guilty.position].name == f"dense_{at}"
+    assert found.guilty.alone == pytest.approx(0.05, rel=0.1)
+    assert len(found.points) == len(artifact.values)
+
+
+def test_no_operator_alone_is_blamed_for_what_all_lose_together(images):
+    artifact = noisy(images)
+    found = blame_alone(artifact, chain(WEIGHTS, np.float64, images), alone(artifact), "int8")
+    assert found.guilty is None
+    assert min(point.error for point in found.points) > 0.05
+
+
+def test_operators_whose_own_answer_is_unknown_or_infinite_are_left_out(images):
+    artifact = noisy(images, 1, 1.5)
+    known = alone(artifact)
+    guilty = next(at for at, value in enumerate(artifact.values) if value.name == "dense_1")
+    infinite = {
+        at: [np.full_like(a, np.inf) for a in arrays] if at == guilty else arrays
+        for at, arrays in known.answers.items()
+    }
+    found = blame_alone(artifact, chain(WEIGHTS, np.float64, images), Alone(infinite, known.steps), "int8")
+    assert found.guilty is None
 
 
 @pytest.mark.parametrize(
