@@ -49,8 +49,9 @@ def judge(
     ideal: Outputs | None = None,
     farthest: float | None = None,
     nudged: Outputs | None = None,
+    among: tuple[str, ...] = (),
 ) -> Verdict:
-    """Compare an artifact's outputs with its source's, over every case both could run.
+    """Compare an artifact's outputs with its source's, over every case both could run; of a run cut short, `among` some.
 
     A reduced precision is judged against its `ideal`'s outputs, which have the artifact's names: by R, and by D where
     there is a bound on it, `farthest`, from which `nudged`, the outputs of the ideal with its constants nudged, can
@@ -61,8 +62,7 @@ def judge(
     """
     import numpy as np
 
-    # A run that was cut short has fewer cases than the artifact's sizes allow.
-    usable = tuple(case for case in cases.fitting(dict(binding.fixed)) if case in artifact.cases)
+    usable = tuple(case for case in cases.fitting(dict(binding.fixed)) if not among or case in among)
     if precision == FP16:
         # NOTE: Why: half precision ends at 65504, which extreme inputs exceed within a right artifact.
         usable = tuple(case for case in usable if case not in cases.extremes)

@@ -257,7 +257,7 @@ def prove(
                 artifact.format,
                 judged,
                 elsewhere,
-                lambda other: parity.judge(baseline.outputs, other, baseline.cases, binding),
+                lambda other: parity.judge(baseline.outputs, other, baseline.cases, binding, among=other.cases),
             )
         return Proof(verdict, judged, binding, facts, able, tuple(stages), judged.status is Status.NOT_RUN, ran=ran)
     try:
@@ -286,7 +286,9 @@ def prove(
             artifact.format,
             judged,
             elsewhere,
-            lambda other: parity.judge(baseline.outputs, other, baseline.cases, binding, precision, peer),
+            lambda other: parity.judge(
+                baseline.outputs, other, baseline.cases, binding, precision, peer, among=other.cases
+            ),
         )
     said = tuple(Finding("ideal", Status.PASS, note) for note in notes)
     judged = dataclasses.replace(judged, findings=(*judged.findings, *said))

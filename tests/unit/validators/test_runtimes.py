@@ -36,7 +36,9 @@ def test_every_engine_runs_something_and_no_two_claim_the_same():
     formats = [name for runtime in RUNTIMES for name in runtime.formats]
 
     ideals = {ideal.runtime for ideal in IDEALS}
-    assert all(runtime.families or runtime.formats or runtime.name in ideals for runtime in RUNTIMES)
+    used = (runtime.families or runtime.formats or runtime.path_of or runtime.name in ideals for runtime in RUNTIMES)
+    assert all(used)
+    assert {runtime.path_of for runtime in RUNTIMES} - {""} <= set(formats)
     assert len(families) == len(set(families))
     assert len(formats) == len(set(formats))
 
