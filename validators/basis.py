@@ -27,7 +27,9 @@ def answered(cases: CaseSet, source: Outputs, precision: str) -> CaseSet:
     notes = {}
     for case in (*cases.optional, *cases.extremes):
         if case in failed and case in cases.names:
-            notes[case] = f"{case} is left out: the source{precision} does not run on it ({failed[case].splitlines()[0]})"
+            notes[case] = (
+                f"{case} is left out: the source{precision} does not run on it ({failed[case].splitlines()[0]})"
+            )
     with np.load(source.path) as stored:
         for case in cases.extremes:
             if case in notes or case not in cases.names:
