@@ -195,7 +195,8 @@ def _values(
 
 def is_mask(spec: TensorSpec) -> bool:
     """Whether an input says, by zeros and ones, which elements count."""
-    flags = spec.dtype == "bool" or ("int" in spec.dtype and (spec.low or 0, spec.high or 1) == (0, 1))
+    high = UNKNOWN_HIGH if spec.high is None else spec.high
+    flags = spec.dtype == "bool" or ("int" in spec.dtype and (spec.low or 0, high) == (0, 1))
     return flags and spec.name.lower().endswith(MASK) and len(spec.shape) > 0
 
 

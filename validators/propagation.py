@@ -1,7 +1,7 @@
 """Where NaN and infinity of an input reach the outputs, in the source and in an artifact: reported, not judged.
 
-Engines differ here rightfully. A clamp made of minimum and maximum, as XNNPACK's are, swallows NaN; a maximum over a
-window gives it or not, by the order in which it compares; what was fused may multiply infinity by zero or not.
+Engines differ here rightfully: a maximum, of two values or over a window, gives NaN or not by the order in which it
+compares. Behind one max-pool NaN is in 36 of 64 elements in PyTorch, in 16 in ONNX Runtime, in 8 in LiteRT.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def spreading(
             continue
         if case in unable:
             told = True
-            refused = f"with one {what} the artifact does not run: {unable[case]}"
+            refused = f"with one {what} the artifact does not run: {unable[case].splitlines()[0]}"
             yield Finding(CHECK, Status.PASS, refused, what.partition(" in ")[2])
             continue
         for expected, found in outputs:

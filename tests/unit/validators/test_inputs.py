@@ -256,6 +256,10 @@ def test_an_input_of_many_values_is_no_mask_whatever_its_name():
     assert max(mask.max() for mask in masks(TensorSpec("mask", "int64", ("batch", 32), 0, 9))) == 9
 
 
+def test_a_mask_that_may_only_be_zero_stays_so():
+    assert not any(mask.any() for mask in masks(TensorSpec("mask", "int64", ("batch", 32), 0, 0)))
+
+
 def test_every_free_dimension_is_tried_at_other_sizes():
     sizes = {(name, size) for case in generate(MANY, 0) for name, size in case.sizes}
 
