@@ -51,7 +51,7 @@ def judge(
     nudged: Outputs | None = None,
     among: tuple[str, ...] = (),
 ) -> Verdict:
-    """Compare an artifact's outputs with its source's, over every case both could run; of a run cut short, `among` some.
+    """Compare an artifact's outputs with its source's, over every case both could run, `among` some where given.
 
     A reduced precision is judged against its `ideal`'s outputs, which have the artifact's names: by R, and by D where
     there is a bound on it, `farthest`, from which `nudged`, the outputs of the ideal with its constants nudged, can
@@ -88,15 +88,15 @@ def judge(
             few = f"only {len(usable)} case(s) have the sizes the artifact is fixed to{_remedy(binding)}"
             return Verdict.of([*findings, Finding("cases", Status.NOT_RUN, few)])
         findings += _influence(native, actual, cases, binding, usable, simulated)
-        among = wide if oracle else None
-        findings += rows_alone(native, actual, among, cases, binding.outputs, usable, precision)
+        exact = wide if oracle else None
+        findings += rows_alone(native, actual, exact, cases, binding.outputs, usable, precision)
         if reference.spread is not None:
             spread: Stored = files.enter_context(np.load(reference.spread.path))
             findings += spreading(reference.spread, spread, artifact, actual, cases, binding.outputs)
         beyond = beyond_ranges(cases, precision, usable)
         outputs = []
         for expected, found in binding.outputs:
-            sides = Sides(expected, found, native, actual, among, simulated, swayed, dict(cases.twins), cases.extremes)
+            sides = Sides(expected, found, native, actual, exact, simulated, swayed, dict(cases.twins), cases.extremes)
             whole = native[f"{usable[0]}/{expected}"].dtype.kind != "f"
             outputs.append(
                 compare(sides, usable, precision) if whole else measure(sides, usable, precision, beyond, farthest)
