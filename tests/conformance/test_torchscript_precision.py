@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from validators.tolerance import DISTANCE_BOUNDS
+
 SCRIPT = Path(__file__).with_name("reduced_torchscript.py")
 
 #: Each with the most of the float file's size that it may take.
@@ -25,6 +27,7 @@ SIZES = {
     "residual:int8-weights": 0.6,
     "residual:int8:conv_0:conv_1:conv_2": 1.1,
     "residual:fp16:conv_1": 0.9,
+    "clipped:int8": 0.6,
     "tokens:int8-dynamic": 0.4,
     "tokens:int8": 0.4,
     "tokens:int8-weights": 0.4,
@@ -48,6 +51,10 @@ def test_what_a_precision_loses_is_what_its_ideal_loses(reduced: dict[str, dict[
     assert found["size"] < SIZES[cell]
     assert found["error"] > 100 * found["float"]
     assert 0.95 < found["error"] / found["ideal"] < 1.05, found
+
+
+def test_ties_at_the_ends_of_a_range_go_the_same_way_in_the_ideal(reduced: dict[str, dict[str, Any]]) -> None:
+    assert reduced["clipped:int8"]["distance"] < DISTANCE_BOUNDS["torchscript", "int8"]
 
 
 def test_layers_that_are_kept_lose_nothing(reduced: dict[str, dict[str, Any]]) -> None:

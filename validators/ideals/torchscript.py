@@ -34,8 +34,9 @@ from validators.ideals._choices import chosen
 if TYPE_CHECKING:
     import torch
 
-#: The least and greatest of PyTorch's unsigned 8-bit activations.
+#: The least and greatest of PyTorch's unsigned 8-bit activations, and the number of their dtype in a graph.
 LEVELS = (0, 255)
+QUINT8 = 13
 
 ALONE = (
     "the ideal was made from the artifact itself, as nobody has its float model: it shows faults of kernels, none of "
@@ -159,8 +160,13 @@ def _as_it_comes(script: Script, value: Any, before: Any, *, reduced: bool) -> A
 
 
 def _rounded(script: Script, value: Any, scale: Scale, before: Any) -> Any:
-    taken = [value, scale.scale, scale.zero_point, *LEVELS]
-    return script.operator("aten::fake_quantize_per_tensor_affine", taken, before)
+    """Quantize and dequantize a value as the artifact does.
+
+    NOTE: Why not fake_quantize: it multiplies by the reciprocal of the scale where quantize_per_tensor divides, and
+    ties go to other sides. The ends of a range may be ties, and pixels that are clipped there are many: D was 0.54.
+    """
+    integers = script.operator("aten::quantize_per_tensor", [value, scale.scale, scale.zero_point, QUINT8], before)
+    return script.operator("aten::dequantize", [integers], before)
 
 
 def _recurrent(script: Script, place: Place, model: Place) -> None:
