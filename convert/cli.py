@@ -115,6 +115,7 @@ def main(
     golden: str,
     self_test: bool,
     seed: int,
+    protocol: str,
     threads: str,
     timeout: float,
     memory_limit: float | None,
@@ -172,6 +173,7 @@ def main(
                 inputs=inputs_file,
                 trust=trust,
                 threads=threads_of(threads),
+                protocol=protocol,
                 seed=seed,
                 timeout_seconds=timeout,
                 memory_bytes=memory_of(memory_limit),
@@ -201,7 +203,19 @@ def main(
 def refuse_with_inspect() -> None:
     """Raise UsageError for options that say how to convert beside --inspect, which would ignore them."""
     context = click.get_current_context()
-    converting = ("targets", "out", "seed", "threads", "race", "via", "only_plan", "layout", "precisions", "recipe")
+    converting = (
+        "targets",
+        "out",
+        "seed",
+        "protocol",
+        "threads",
+        "race",
+        "via",
+        "only_plan",
+        "layout",
+        "precisions",
+        "recipe",
+    )
     for name in (*converting, "golden", "self_test"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = {"targets": "to", "only_plan": "plan", "precisions": "precision", "self_test": "self-test"}.get(

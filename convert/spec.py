@@ -287,6 +287,7 @@ class Request:
     inputs_file: str = ""  # the user's own inputs, an .npz
     seed: int = 0
     threads: tuple[int, ...] = (1,)
+    protocol: str = "default"  # of `validators.protocol`
     timeout_seconds: float = 1800.0
     memory_bytes: int = 0  # 0: nine tenths of this machine's memory
     layout: str = KEEP  # of image inputs, where the target's files can have either

@@ -154,8 +154,10 @@ def require_own_validators() -> None:
         )
 
 
-def threads_of(text: str) -> tuple[int, ...]:
-    """Read `1` or `1,4`; raises UsageError for anything but positive numbers."""
+def threads_of(text: str) -> tuple[int, ...] | None:
+    """Read `1` or `1,4`; None where nothing is said. Raises UsageError for anything but positive numbers."""
+    if not text:
+        return None
     try:
         counts = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
@@ -336,7 +338,19 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Plant faults in every artifact that passes, and say which the checks would have caught.",
         ),
         click.option("--seed", default=0, show_default=True, metavar="N", help="Seed of the generated inputs."),
-        click.option("--threads", default="1", show_default=True, metavar="N[,N]", help="Threads to time at."),
+        click.option(
+            "--protocol",
+            default="default",
+            show_default=True,
+            metavar="quick|default|release|mlperf",
+            help="How thoroughly to time; docs/latency.md says what each does. release turns --self-test on, too.",
+        ),
+        click.option(
+            "--threads",
+            default="",
+            metavar="N[,N]",
+            help="Threads to time at.  [default: 1; of the protocol release 1,4]",
+        ),
         click.option("--timeout", default=1800.0, show_default=True, metavar="SECONDS", help="Limit of each stage."),
         click.option(
             "--memory-limit",

@@ -34,6 +34,7 @@ from convert.worker import Workers, limits_of
 from validators.golden import check_place
 from validators.golden import write as write_golden
 from validators.inputs import read_user_file, specs_of
+from validators.protocol import DEFAULT, protocol_of
 from validators.prove import load_source, prove, run_source, time_proven
 from validators.quality import check_gate
 from validators.report import Report, TargetReport, assemble
@@ -56,7 +57,8 @@ def validate(
     input: str | Iterable[str] = (),  # noqa: A002  named as the option
     inputs: str | os.PathLike[str] = "",
     trust: bool = False,
-    threads: Iterable[int] = (1,),
+    threads: Iterable[int] | None = None,
+    protocol: str = DEFAULT,
     seed: int = 0,
     timeout_seconds: float = 1800.0,
     memory_bytes: int = 0,
@@ -84,7 +86,7 @@ def validate(
         self_test: plant faults in the artifact where it passes and see whether the checks catch them.
         golden: folder for golden vectors of the artifact where it passes; see `validators.golden`.
         layout: of the artifact's image inputs, where it is not the reference's and the file does not say so.
-        threads, seed, timeout_seconds, memory_bytes, signature, fix, allow, say: as in `convert.convert`.
+        threads, protocol, seed, timeout_seconds, memory_bytes, signature, fix, allow, say: as in `convert.convert`.
 
     Returns:
         The report; `exit_code` is 0 when every check passed and 1 otherwise.
@@ -97,7 +99,9 @@ def validate(
     started = time.monotonic()
     if match not in MATCHES:
         raise UnknownName.among("way to match", match, MATCHES)
-    threads = tuple(threads)
+    timing = protocol_of(protocol)
+    threads = timing.threads if threads is None else tuple(threads)
+    self_test = self_test or timing.self_test
     check_run(seed, threads, timeout_seconds, memory_bytes)
     fix, allow = tuple(fix), tuple(allow)
     for noun, names, known in (("layout", (layout,), LAYOUTS), ("kind of operators", allow, FOREIGN)):
@@ -160,7 +164,7 @@ def validate(
         attempt = proof.attempt("given", "made elsewhere", made)
         target = TargetReport(form.name, made.precision, attempt.status, attempt.reason, made, (attempt,), 0)
         if attempt.status is Status.PASS:
-            target = time_proven(workers, baseline, target, proof, threads, say)
+            target = time_proven(workers, baseline, target, proof, threads, timing, say)
             if self_test:
                 judge = functools.partial(
                     prove, workers, baseline, match=match, allow=allow, layout=layout, base=str(base), gate=gate
@@ -184,7 +188,8 @@ def validate(
                     ("inputs", str(inputs)),
                     ("out", str(out)),
                     ("seed", str(seed or "")),
-                    ("threads", ",".join(map(str, threads)) if threads != (1,) else ""),
+                    ("protocol", protocol if protocol != DEFAULT else ""),
+                    ("threads", ",".join(map(str, threads)) if threads != timing.threads else ""),
                     ("trust", trust),
                     ("signature", signature),
                     *(("fix", size) for size in fix),
@@ -193,7 +198,7 @@ def validate(
                     ("base", str(base)),
                     *gate_words(gate),
                     ("golden", str(golden)),
-                    ("self-test", self_test),
+                    ("self-test", self_test and not timing.self_test),
                 ],
             ),
             started=started,
