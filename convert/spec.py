@@ -385,6 +385,19 @@ def fingerprint(path: Path, companions: Iterable[Path] = ()) -> tuple[str, int]:
     return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in lines).encode()).hexdigest(), total
 
 
+def share_from(text: str, option: str) -> float:
+    """Read `5%` or `0.05`; raises UsageError, naming the option, for what is no share from 0 up to 10."""
+    number, per_cent = text.strip().removesuffix("%").strip(), text.strip().endswith("%")
+    fix = f"write it as a share, for example --{option} 5% or --{option} 0.05"
+    try:
+        share = float(number) / (100 if per_cent else 1)
+    except ValueError:
+        raise UsageError(f"cannot read --{option} {text!r}", fix=fix) from None
+    if not 0 <= share <= 10 or (share >= 1 and not per_cent):
+        raise UsageError(f"--{option} {text} is no share that makes sense", fix=fix)
+    return share
+
+
 def sizes_from(texts: Iterable[str]) -> tuple[tuple[str, int], ...]:
     """Read `--fix batch=1`; raises UsageError for what cannot be read or is stated twice."""
     form = "write it as NAME=SIZE, for example --fix batch=1"
