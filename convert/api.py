@@ -65,6 +65,8 @@ def convert(
     trust: bool = False,
     threads: Iterable[int] | None = None,
     protocol: str = DEFAULT,
+    baseline: str | os.PathLike[str] = "",
+    max_regression: float | None = None,
     seed: int = 0,
     timeout_seconds: float = Request.timeout_seconds,
     memory_bytes: int = 0,
@@ -114,6 +116,8 @@ def convert(
         search_seconds: time to search for a mixed precision that passes, per artifact; 0 for none.
         self_test: plant faults in every proven artifact and see whether the checks catch them.
         golden: folder for golden vectors of each proven artifact, which `validators.replay` judges a device by.
+        baseline: an artifact of one of the formats, as released before: both are timed now, in turns.
+        max_regression: share by which an artifact may be slower than its baseline; None for 0.05.
         gate: how good a reduced artifact has to be, where not as good as the defaults of its precision say.
         say: called with a line of text when a stage begins or ends.
 
@@ -149,6 +153,8 @@ def convert(
         seed=seed,
         threads=threads,
         protocol=protocol,
+        baseline=str(baseline),
+        max_regression=max_regression,
         timeout_seconds=timeout_seconds,
         memory_bytes=memory_bytes,
         layout=one_of("layout", layout, LAYOUTS),
@@ -174,6 +180,8 @@ def convert(
                 ("inputs", str(inputs)),
                 ("out", str(out)),
                 ("seed", str(seed or "")),
+                ("baseline", str(baseline)),
+                ("max-regression", "" if max_regression is None else f"{max_regression * 100:g}%"),
                 ("protocol", protocol if protocol != DEFAULT else ""),
                 ("threads", ",".join(map(str, threads)) if threads != timing.threads else ""),
                 ("trust", trust),

@@ -23,6 +23,7 @@ from convert.terminal import (
     quality_options,
     require_own_validators,
     run_options,
+    share_of,
     threads_of,
 )
 
@@ -115,6 +116,8 @@ def main(
     golden: str,
     self_test: bool,
     seed: int,
+    baseline: str,
+    max_regression: str,
     protocol: str,
     threads: str,
     timeout: float,
@@ -174,6 +177,8 @@ def main(
                 trust=trust,
                 threads=threads_of(threads),
                 protocol=protocol,
+                baseline=baseline,
+                max_regression=share_of(max_regression, "max-regression"),
                 seed=seed,
                 timeout_seconds=timeout,
                 memory_bytes=memory_of(memory_limit),
@@ -208,6 +213,8 @@ def refuse_with_inspect() -> None:
         "out",
         "seed",
         "protocol",
+        "baseline",
+        "max_regression",
         "threads",
         "race",
         "via",
@@ -218,9 +225,8 @@ def refuse_with_inspect() -> None:
     )
     for name in (*converting, "golden", "self_test"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = {"targets": "to", "only_plan": "plan", "precisions": "precision", "self_test": "self-test"}.get(
-                name, name
-            )
+            words = {"targets": "to", "only_plan": "plan", "precisions": "precision"}
+            option = words.get(name, name.replace("_", "-"))
             raise UsageError(f"--inspect converts nothing, so --{option} has no meaning", fix="leave one of them out")
 
 

@@ -303,6 +303,8 @@ class Request:
     search_seconds: float = 600.0  # that the search for a mixed precision may take, per artifact
     self_test: bool = False  # whether to plant faults in what is proven and see whether they are caught
     golden: str = ""  # folder for golden vectors of what is proven
+    baseline: str = ""  # an artifact released before, to be held against
+    max_regression: float | None = None  # share by which it may be slower than that; None for the default
     command: str = ""
 
     @cached_property

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convert.errors import EdgeproofError, UsageError
-from convert.spec import CUSTOM, FLEX, FLOAT_IO, FP32, IO_TYPES, KEEP, LAYOUTS, PRECISIONS
+from convert.spec import CUSTOM, FLEX, FLOAT_IO, FP32, IO_TYPES, KEEP, LAYOUTS, PRECISIONS, share_from
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -165,6 +165,11 @@ def threads_of(text: str) -> tuple[int, ...] | None:
     if min(counts) < 1:
         raise UsageError(f"cannot read --threads {text!r}", fix="give numbers above zero, such as 1 or 1,4")
     return counts
+
+
+def share_of(text: str, option: str) -> float | None:
+    """Read `5%` or `0.05`; None where nothing is said. Raises UsageError for what is no share."""
+    return share_from(text, option) if text else None
 
 
 def memory_of(gibibytes: float | None) -> int:
@@ -338,6 +343,18 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Plant faults in every artifact that passes, and say which the checks would have caught.",
         ),
         click.option("--seed", default=0, show_default=True, metavar="N", help="Seed of the generated inputs."),
+        click.option(
+            "--baseline",
+            default="",
+            metavar="ARTIFACT",
+            help="An artifact of the same format, as released before: both are timed now, in turns.",
+        ),
+        click.option(
+            "--max-regression",
+            default="",
+            metavar="SHARE",
+            help="By how much an artifact may be slower than --baseline.  [default: 5%]",
+        ),
         click.option(
             "--protocol",
             default="default",

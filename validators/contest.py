@@ -26,8 +26,8 @@ WARM_UP_RUNS = 5
 WARM_UP_SECONDS = 0.1
 
 #: Pairs of one block: until so much time went by for each two that are compared, and never fewer or more than so many.
-PAIRS_SECONDS = 0.6
-LEAST_PAIRS, MOST_PAIRS = 3, 16
+PAIRS_SECONDS = 2.0
+LEAST_PAIRS, MOST_PAIRS = 3, 40
 
 
 @dataclass(frozen=True, slots=True)

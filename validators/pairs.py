@@ -99,13 +99,12 @@ def detectable(control: Interval) -> float:
 def verdict(found: Interval, least: float) -> str:
     """Say whether an artifact is faster or slower than the other, the same, or whether that cannot be told.
 
-    Slower and faster where the whole interval is beyond both what a control shows (`least`) and `LEAST_EFFECT`; the
-    same where it is within `SAME_WITHIN`, and the control's was too.
+    Slower and faster where the whole interval is beyond `LEAST_EFFECT`, and the ratio beyond all that a control shows
+    (`least`); the same where the interval is within `SAME_WITHIN`, and the control's was too.
     """
-    floor = max(least, LEAST_EFFECT)
-    if found.low > 1 + floor:
+    if found.low > 1 + LEAST_EFFECT and found.ratio > 1 + least:
         return SLOWER
-    if found.high < 1 - floor:
+    if found.high < 1 - LEAST_EFFECT and found.ratio < 1 - least:
         return FASTER
     if found.low >= 1 - SAME_WITHIN and found.high <= 1 + SAME_WITHIN and least <= SAME_WITHIN:
         return SAME
@@ -115,9 +114,9 @@ def verdict(found: Interval, least: float) -> str:
 def regression(found: Interval, least: float, most: float) -> Status:
     """Judge by how much slower an artifact may be: FAIL beyond it for certain, PASS within it for certain.
 
-    NOT_RUN where the interval has the limit in it, or a control differs by more than it.
+    NOT_RUN where the interval has the limit in it, or a control differs by more than that.
     """
-    if found.low > 1 + max(most, least):
+    if found.low > 1 + most and found.ratio > 1 + least:
         return Status.FAIL
     return Status.PASS if found.high <= 1 + most and least <= most else Status.NOT_RUN
 

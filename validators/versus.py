@@ -27,9 +27,9 @@ from convert.worker import Environment, Workers, limits_of
 from validators import pairs
 from validators.contest import Bout, Pair, Round, Seat, Seating, Took, Turn, fight, rounds, take_seats, take_turn
 from validators.entrants import Entrant, cases_for, entrant, feeds_of
+from validators.environment import machine, versions
 from validators.inputs import read_user_file
 from validators.pairs import CANNOT_TELL, LEAST_BLOCKS, Interval
-from validators.report import machine, versions
 from validators.runtimes import RUNTIMES, Feed
 from validators.verdict import Status
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 
 #: Blocks after which is looked whether all is decided: few looks, since each is a chance to be wrong.
-LOOKS = (8, 16, 24)
+LOOKS = (6, 12, 18, 24)
 
 #: No block begins after this time, once there are enough for an interval.
 SECONDS = 60.0

@@ -7,7 +7,7 @@ import msgspec
 from validators.entrants import Entrant
 from validators.pairs import CANNOT_TELL, SAME, Interval
 from validators.verdict import Status
-from validators.versus import CPU, Comparison, Contested, Versus
+from validators.versus import CPU, Comparison, Versus
 
 
 def as_text(found: Comparison) -> str:
@@ -40,11 +40,11 @@ def said(one: Versus, clock: str) -> str:
 def gated(status: Status, most: float) -> str:
     """Say whether it is within the regression that is allowed."""
     words = {
-        Status.PASS: f"within {most:.3g}",
-        Status.FAIL: f"beyond {most:.3g}",
-        Status.NOT_RUN: f"whether it is within {most:.3g} cannot be told",
+        Status.PASS: f"no more than {100 * most:g} % slower",
+        Status.FAIL: f"more than {100 * most:g} % slower",
+        Status.NOT_RUN: f"whether it is more than {100 * most:g} % slower cannot be told",
     }
-    return f"{status.value}: {words[status]} of regression"
+    return f"{status.value}: {words[status]}"
 
 
 def _share(interval: Interval) -> str:
@@ -63,9 +63,3 @@ def as_json(found: Comparison) -> str:
     """Give all of it, indented, with the exit code."""
     answer = {**msgspec.to_builtins(found), "exit_code": found.exit_code}
     return msgspec.json.format(msgspec.json.encode(answer)).decode() + "\n"
-
-
-def contested(result: Contested) -> str:
-    """Give the verdict of a comparison of two in one line."""
-    one = result.others[0]
-    return f"{said(one, result.clock)}, {_share(one.decided(result.clock))}"

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from convert.terminal import Command, Talk, deliver, exits, memory_of
+from convert.terminal import Command, Talk, deliver, exits, memory_of, share_of
 from validators.commands import COMMANDS, SETTINGS, Other
 
 EPILOG = """\b
@@ -72,7 +72,6 @@ def main(
     """
     with exits():
         # NOTE: Why imported here: --help must not wait for anything.
-        from convert.spec import share_from
         from validators.commands import _compare
         from validators.versus import compare
 
@@ -81,7 +80,7 @@ def main(
                 artifacts,
                 inputs=inputs_file,
                 fix=fixed,
-                max_regression=share_from(max_regression, "max-regression") if max_regression else None,
+                max_regression=share_of(max_regression, "max-regression"),
                 threads=threads,
                 seed=seed,
                 seconds=seconds,

@@ -170,6 +170,8 @@ def _remarks(target: TargetReport) -> list[str]:
         lines.append(f"{name}: {escape(', '.join((target.artifact.path, *needs)))}")
     if target.self_test is not None:
         lines += [f"{name}: self-test: {escape(said)}" for said in words_of(target.self_test)]
+    if target.regression is not None and target.regression.status is Status.PASS:
+        lines.append(f"{name}: against the baseline: {escape(target.regression.reason)}")
     if target.golden:
         lines.append(f"{name}: golden vectors: {escape(target.golden)}")
     if target.recipe_path:
