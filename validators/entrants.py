@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from convert.errors import UsageError
 from convert.formats import recognise
-from convert.layout import axes_to
+from convert.layout import AXES, axes_to
 from convert.spec import BATCH, LoadOptions, Signature, SourceFile, TensorSpec, fingerprint
 from convert.worker import Workers
 from validators.inputs import OTHER_SIZES, USER_BATCH_CASE, Case, draw, specs_of, user_cases
@@ -135,21 +135,33 @@ def feeds_of(first: Entrant, other: Entrant, case: Case) -> tuple[Feed, ...]:
     """
     feeds = []
     for ours, theirs in matched(canonical(first.signature), other):
-        axes = axes_to(ours, theirs.layout)
-        shape = tuple(case.arrays[ours.name].shape)
-        shape = tuple(shape[axis] for axis in axes) if axes else shape
-        fits = len(shape) == len(theirs.shape) and all(
-            isinstance(size, str) or size == given for size, given in zip(theirs.shape, shape, strict=True)
-        )
+        shape = case.arrays[ours.name].shape
+        axes = _axes(ours, theirs, shape)
         narrower = theirs.dtype == NARROWER.get(ours.dtype) or ours.dtype == NARROWER.get(theirs.dtype)
         stands = theirs.quantized is not None and ours.dtype == "float32"
-        if not fits or not (ours.dtype == theirs.dtype or narrower or stands):
+        if axes is None or not (ours.dtype == theirs.dtype or narrower or stands):
             raise UsageError(
                 f"{other.path} takes {theirs}, and {first.path} {ours}, here with the shape {list(shape)}",
                 fix="compare artifacts that take the same inputs; --fix gives free dimensions a size",
             )
         feeds.append(Feed(ours.name, theirs.name, theirs.dtype, axes, theirs.quantized))
     return tuple(feeds)
+
+
+def _axes(ours: TensorSpec, theirs: TensorSpec, shape: Sequence[int]) -> tuple[int, ...] | None:
+    """Give the axes of an array in the order another artifact has them, empty where as they are; None where none fits.
+
+    NOTE: Why an order is guessed where neither file says its layout: the time does not depend on what the numbers mean.
+    """
+    stated = axes_to(ours, theirs.layout)
+    tried: list[tuple[int, ...]] = [stated] if stated else [(), *(AXES.values() if len(shape) == 4 else ())]
+    for axes in tried:
+        turned = [shape[axis] for axis in axes] if axes else list(shape)
+        if len(turned) == len(theirs.shape) and all(
+            isinstance(size, str) or size == given for size, given in zip(theirs.shape, turned, strict=True)
+        ):
+            return axes
+    return None
 
 
 def _listed(specs: Sequence[TensorSpec]) -> str:

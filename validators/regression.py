@@ -115,6 +115,6 @@ def worded(status: Status, found: pairs.Interval, least: float, most: float, bas
     if status is Status.FAIL:
         return f"{takes}, more than {100 * most:g} % slower"
     return (
-        f"{takes}, so whether it is more than {100 * most:g} % slower cannot be told; the baseline differs from itself by "
-        f"{least:.1%}"
+        f"{takes}, so whether it is more than {100 * most:g} % slower cannot be told; "
+        f"the baseline differs from itself by {least:.1%}"
     )

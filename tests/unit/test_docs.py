@@ -31,7 +31,7 @@ def test_the_help_in_the_readme_is_that_of_the_commands(generate):
 
 
 def test_the_docs_state_the_numbers_that_the_code_decides_by():
-    from validators import inputs, protocol, steady, tolerance
+    from validators import contest, inputs, pairs, protocol, steady, tolerance, versus
 
     parity = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
     assert f"Bound for fp32: {tolerance.RATIO_BOUNDS['fp32']:g}." in parity
@@ -46,6 +46,10 @@ def test_the_docs_state_the_numbers_that_the_code_decides_by():
     assert f"| runs in a window at least | {' | '.join(f'{preset.runs:,}' for preset in presets)} |" in timing
     assert f"at least | {' | '.join(f'{preset.seconds:g}' for preset in presets)} |" in timing
     assert f"and infer once | {' | '.join(str(preset.openings) for preset in presets)} |" in timing
+    assert f"After {', '.join(map(str, versus.LOOKS[:-1]))} and {versus.LOOKS[-1]} blocks" in timing
+    assert f"makes {contest.LEAST_PAIRS} to {contest.MOST_PAIRS} pairs, for {contest.PAIRS_SECONDS:g} s" in timing
+    assert f"above {1 + pairs.LEAST_EFFECT:g}, and" in timing
+    assert f"within {pairs.SAME_WITHIN:.0%} of one" in timing.replace(" %", "%")
     assert f"the 90th from {protocol.P90_RUNS}, the 99th from {protocol.P99_RUNS}." in timing
 
 

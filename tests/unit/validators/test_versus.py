@@ -195,6 +195,7 @@ def test_the_users_rows_are_used_where_there_are_some():
         (IMAGE, ("image", "float32", (), None)),
         (TensorSpec("x:0", "float32", (1, 1, 8, 8)), ("x:0", "float32", (), None)),
         (TensorSpec("image", "float32", (1, 8, 8, 1), layout="nhwc"), ("image", "float32", (0, 2, 3, 1), None)),
+        (TensorSpec("image", "float32", (1, 8, 8, 1)), ("image", "float32", (0, 2, 3, 1), None)),
         (
             TensorSpec("image", "int8", (1, 1, 8, 8), quantized=Scale(0.1, 3)),
             ("image", "int8", (), Scale(0.1, 3)),
