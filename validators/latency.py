@@ -208,7 +208,7 @@ def steady(run: Callable[[], None], protocol: Protocol, clocks: Clocks | None = 
             if not over:
                 continue
             if not protocol.enough(len(samples.wall), sum(samples.wall) * NANO):
-                samples.unsettled = f"not stable: it grew faster until its last {len(samples.wall)} runs"
+                samples.unsettled = f"not stable: its speed changed until its last {len(samples.wall)} runs"
         few = len(samples.wall) < LEAST_RUNS  # another window would have as few
         if few or over or not instability(samples.wall, protocol.limit_seconds):
             return Window(samples, warm, tried)

@@ -425,3 +425,23 @@ def test_wall_and_cpu_time_are_of_the_same_runs():
 
     assert statistics.median(window.samples.wall) == 4 * MS
     assert statistics.median(window.samples.cpu) == 2 * MS
+
+
+def test_an_engine_that_grows_faster_to_the_end_is_withheld():
+    _, found, _ = timed(max(MS / 10, 100 * MS * 0.995**i) for i in itertools.count())
+
+    assert found.withheld.startswith("not stable: ")
+    assert found.median_seconds is None
+
+
+def test_openings_that_fail_elsewhere_are_said_with_what_was_measured(tmp_path, doubling, monkeypatch):
+    monkeypatch.setattr(latency, "openings", lambda once, count: ([], "an opening failed"))
+    np.savez(tmp_path / "inputs.npz", **{f"case-{i}/args_0": np.full((1, 4), i, "float32") for i in range(8)})
+    subject = Subject(SourceFile("artifact", "onnx", "", "", 0))
+    names = tuple(f"case-{i}" for i in range(8))
+    job = Timing("doubling", subject, str(tmp_path / "inputs.npz"), names, (), str(tmp_path / "samples.npy"))
+
+    found = combined([measure(job)], 1, DEFAULT)
+
+    assert "load and first inference are of fewer processes: an opening failed" in found.notes
+    assert "load and first inference are of 1 fresh process(es)" in found.notes
