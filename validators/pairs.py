@@ -104,7 +104,7 @@ def verdict(found: Interval, least: float) -> str:
     """
     if found.low > 1 + LEAST_EFFECT and found.ratio > 1 + least:
         return SLOWER
-    if found.high < 1 - LEAST_EFFECT and found.ratio < 1 - least:
+    if found.high < 1 - LEAST_EFFECT and found.ratio < 1 / (1 + least):
         return FASTER
     if found.low >= 1 - SAME_WITHIN and found.high <= 1 + SAME_WITHIN and least <= SAME_WITHIN:
         return SAME
@@ -114,11 +114,12 @@ def verdict(found: Interval, least: float) -> str:
 def regression(found: Interval, least: float, most: float) -> Status:
     """Judge by how much slower an artifact may be: FAIL beyond it for certain, PASS within it for certain.
 
-    NOT_RUN where the interval has the limit in it, or a control differs by more than that.
+    NOT_RUN where the interval has the limit in it, or the ratio is no farther from it than a control is from one.
     """
     if found.low > 1 + most and found.ratio > 1 + least:
         return Status.FAIL
-    return Status.PASS if found.high <= 1 + most and least <= most else Status.NOT_RUN
+    far = least <= most or found.ratio * (1 + least) <= 1 + most
+    return Status.PASS if found.high <= 1 + most and far else Status.NOT_RUN
 
 
 def log_ratios(first: np.ndarray, second: np.ndarray) -> list[float]:

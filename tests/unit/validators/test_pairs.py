@@ -140,6 +140,8 @@ def test_ten_per_cent_of_extra_work_is_slower_and_less_is_faster():
         (0.99, 1.00, 1.01, 0.08, Status.NOT_RUN),  # the control was worse than the limit
         (1.06, 1.08, 1.10, 0.09, Status.NOT_RUN),
         (0.50, 0.55, 0.60, 0.01, Status.PASS),
+        (0.50, 0.55, 0.60, 0.80, Status.PASS),  # so far from the limit that the control's difference does not matter
+        (0.50, 0.65, 0.70, 0.80, Status.NOT_RUN),
     ],
 )
 def test_a_regression_passes_or_fails_only_where_the_whole_interval_does(low, ratio, high, least, status):
