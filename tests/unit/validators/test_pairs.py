@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import random
 import statistics
+import time
 
 import pytest
 
-from validators.contest import LEAST_PAIRS, MOST_PAIRS, Bout, Took, rounds
+from validators.contest import LEAST_PAIRS, MOST_PAIRS, Bout, Took, rounds, timer
 from validators.pairs import (
     CANNOT_TELL,
     FASTER,
@@ -195,6 +196,23 @@ def test_bouts_go_in_rotation():
 
     assert len(first) == len(second)
     assert [number for number, _, _ in machine.turns[:8]] == [0, 1, 1, 0, 0, 2, 2, 0]
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.0, 2 * (1 + 3)), (0.02, 1 + 3 + 3)])
+def test_a_turn_of_a_fast_artifact_begins_with_an_inference_that_does_not_count(seconds, calls):
+    seen = []
+
+    def run(inputs):
+        seen.append(inputs)
+        time.sleep(seconds)
+
+    turn = timer(run, ["first", "second"])
+    turn(3, 1)
+    took = turn(3, 1)
+
+    assert len(seen) == calls
+    assert seen[:4] == ["second", "second", "first", "second"]
+    assert took.wall >= seconds
 
 
 def test_slow_artifacts_make_a_few_pairs_and_fast_ones_no_more_than_enough():
