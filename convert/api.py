@@ -34,6 +34,7 @@ from convert.spec import (
 )
 from convert.worker import Workers, limits_of
 from validators.inputs import read_user_file, specs_of
+from validators.protocol import DEFAULT, protocol_of
 from validators.prove import load_source
 from validators.report import Report
 
@@ -62,7 +63,10 @@ def convert(
     input: Names = (),  # noqa: A002  named as the option
     inputs: str | os.PathLike[str] = "",
     trust: bool = False,
-    threads: Iterable[int] = (1,),
+    threads: Iterable[int] | None = None,
+    protocol: str = DEFAULT,
+    baseline: str | os.PathLike[str] = "",
+    max_regression: float | None = None,
     seed: int = 0,
     timeout_seconds: float = Request.timeout_seconds,
     memory_bytes: int = 0,
@@ -93,7 +97,8 @@ def convert(
         input: specs such as `"image:float32[batch,1,8,8]"`, one or an iterable; needed where the file has none.
         inputs: an `.npz` of example inputs by name; they are added to the seeded cases.
         trust: let the model file run code of its own.
-        threads: numbers of threads to time at; none to leave timing out.
+        threads: numbers of threads to time at, an empty iterable to leave timing out; None for the protocol's own.
+        protocol: how thoroughly to time: `"quick"`, `"default"`, `"release"` or `"mlperf"`; see `validators.protocol`.
         seed: of the generated inputs.
         timeout_seconds: limit of each stage.
         memory_bytes: limit of each stage's resident memory; 0 for nine tenths of the machine's.
@@ -111,6 +116,8 @@ def convert(
         search_seconds: time to search for a mixed precision that passes, per artifact; 0 for none.
         self_test: plant faults in every proven artifact and see whether the checks catch them.
         golden: folder for golden vectors of each proven artifact, which `validators.replay` judges a device by.
+        baseline: an artifact of one of the formats, as released before: both are timed now, in turns.
+        max_regression: share by which an artifact may be slower than its baseline; None for 0.05.
         gate: how good a reduced artifact has to be, where not as good as the defaults of its precision say.
         say: called with a line of text when a stage begins or ends.
 
@@ -124,7 +131,8 @@ def convert(
     """
     specs = (input,) if isinstance(input, str) else tuple(input)
     targets = names_of(to)
-    threads = tuple(threads)
+    timing = protocol_of(protocol)
+    threads = timing.threads if threads is None else tuple(threads)
     check_run(seed, threads, timeout_seconds, memory_bytes)
     precisions = tuple(dict.fromkeys(one_of("precision", name, PRECISIONS) for name in names_of(precision)))
     if not precisions:
@@ -144,6 +152,9 @@ def convert(
         inputs_file=str(inputs),
         seed=seed,
         threads=threads,
+        protocol=protocol,
+        baseline=str(baseline),
+        max_regression=max_regression,
         timeout_seconds=timeout_seconds,
         memory_bytes=memory_bytes,
         layout=one_of("layout", layout, LAYOUTS),
@@ -158,7 +169,7 @@ def convert(
         gate=gate,
         search_seconds=search_seconds,
         golden=str(golden),
-        self_test=self_test,
+        self_test=self_test or timing.self_test,
         command=command_line(
             "convert",
             str(model),
@@ -169,7 +180,10 @@ def convert(
                 ("inputs", str(inputs)),
                 ("out", str(out)),
                 ("seed", str(seed or "")),
-                ("threads", ",".join(map(str, threads)) if threads != (1,) else ""),
+                ("baseline", str(baseline)),
+                ("max-regression", "" if max_regression is None else f"{max_regression * 100:g}%"),
+                ("protocol", protocol if protocol != DEFAULT else ""),
+                ("threads", ",".join(map(str, threads)) if threads != timing.threads else ""),
                 ("trust", trust),
                 ("signature", signature),
                 *(("fix", size) for size in names_of(fix)),

@@ -21,6 +21,7 @@ from convert.routes import Route, Task, perform
 from convert.spec import FP32, KEEP, Artifact, LoadOptions, ModelFacts, Request, SourceFile
 from convert.toolchains import prepared
 from convert.worker import Workers, repeat_command
+from validators.protocol import protocol_of
 from validators.prove import Baseline, Proof, prove, run_source, time_artifact, time_proven, timing_environment
 from validators.report import Attempt, Stage, StageRun, TargetReport
 from validators.runtimes import runtime_for
@@ -234,7 +235,14 @@ def finish(current: Run, chosen: Chosen, baseline: Baseline) -> TargetReport:
         return dataclasses.replace(report, latency_reason="not proven")
     measured = () if attempt.latency is None else (attempt.latency,)
     return time_proven(
-        current.workers, baseline, report, proof, current.request.threads[len(measured) :], current.say, measured
+        current.workers,
+        baseline,
+        report,
+        proof,
+        current.request.threads[len(measured) :],
+        protocol_of(current.request.protocol),
+        current.say,
+        measured,
     )
 
 
@@ -246,13 +254,19 @@ def timed_in_race(current: Run, tried: Tried, baseline: Baseline) -> Tried:
     current.say(f"{attempt.artifact.format}: timing {attempt.plan}")
     label = f"{attempt.artifact.format}-{attempt.plan}"
     try:
-        latency, stage = time_artifact(
-            current.workers, baseline, attempt.artifact, proof, current.request.threads[0], label
+        latency, stages = time_artifact(
+            current.workers,
+            baseline,
+            attempt.artifact,
+            proof,
+            current.request.threads[0],
+            label,
+            protocol_of(current.request.protocol),
         )
     except EdgeproofError as error:
         return dataclasses.replace(tried, attempt=dataclasses.replace(attempt, unraced=error.message))
     return dataclasses.replace(
-        tried, attempt=dataclasses.replace(attempt, latency=latency, stages=(*attempt.stages, stage))
+        tried, attempt=dataclasses.replace(attempt, latency=latency, stages=(*attempt.stages, *stages))
     )
 
 

@@ -23,6 +23,7 @@ from convert.terminal import (
     quality_options,
     require_own_validators,
     run_options,
+    share_of,
     threads_of,
 )
 
@@ -115,6 +116,9 @@ def main(
     golden: str,
     self_test: bool,
     seed: int,
+    baseline: str,
+    max_regression: str,
+    protocol: str,
     threads: str,
     timeout: float,
     memory_limit: float | None,
@@ -172,6 +176,9 @@ def main(
                 inputs=inputs_file,
                 trust=trust,
                 threads=threads_of(threads),
+                protocol=protocol,
+                baseline=baseline,
+                max_regression=share_of(max_regression, "max-regression"),
                 seed=seed,
                 timeout_seconds=timeout,
                 memory_bytes=memory_of(memory_limit),
@@ -201,12 +208,25 @@ def main(
 def refuse_with_inspect() -> None:
     """Raise UsageError for options that say how to convert beside --inspect, which would ignore them."""
     context = click.get_current_context()
-    converting = ("targets", "out", "seed", "threads", "race", "via", "only_plan", "layout", "precisions", "recipe")
+    converting = (
+        "targets",
+        "out",
+        "seed",
+        "protocol",
+        "baseline",
+        "max_regression",
+        "threads",
+        "race",
+        "via",
+        "only_plan",
+        "layout",
+        "precisions",
+        "recipe",
+    )
     for name in (*converting, "golden", "self_test"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = {"targets": "to", "only_plan": "plan", "precisions": "precision", "self_test": "self-test"}.get(
-                name, name
-            )
+            words = {"targets": "to", "only_plan": "plan", "precisions": "precision"}
+            option = words.get(name, name.replace("_", "-"))
             raise UsageError(f"--inspect converts nothing, so --{option} has no meaning", fix="leave one of them out")
 
 

@@ -24,7 +24,8 @@ from validators import golden
 from validators.beside import set_beside
 from validators.inputs import USER_FILE, read_user_file, specs_of
 from validators.prove import Baseline, Proof, load_source, prove, timing_environment
-from validators.report import Report, TargetReport, assemble, label_of
+from validators.regression import applies, check_baseline, regress
+from validators.report import Report, TargetReport, assemble, held_against, label_of
 from validators.reports import RENDERINGS
 from validators.runtimes import Drag, drags, runtime_for
 from validators.self_test import self_test
@@ -68,7 +69,8 @@ def run(request: Request, say: Say) -> Report:
         finished = [report for base, reduced in made for report in timed(bench, base, reduced)]
         proofs = {item.report.label: item.proof for base, reduced in made for item in (base, *reduced)}
         tested = [test(current, baseline, proofs[item.label], item) for item in finished]
-        placed = [keep_golden(request, baseline, proofs[item.label], place(request, item)) for item in tested]
+        held = [compare(current, user, item) for item in tested]
+        placed = [keep_golden(request, baseline, proofs[item.label], place(request, item)) for item in held]
         report = assemble(
             command=request.command,
             started=started,
@@ -86,6 +88,7 @@ def run(request: Request, say: Say) -> Report:
 def check_request(request: Request, wish: Wish, targets: tuple[str, ...]) -> None:
     """Raise UsageError for what can be told to be impossible before anything is loaded."""
     check_precisions(request, wish.kind, targets)
+    check_baseline(request.baseline, request.max_regression, targets)
     for target in targets:
         plan.require_candidates(wish, target, request.via)
         for precision in request.precisions:
@@ -165,6 +168,8 @@ def place(request: Request, target: TargetReport) -> TargetReport:
     if artifact is None or target.kept is None:
         return target
     proven = target.attempts[target.kept].status is Status.PASS
+    if target.regression is not None and target.regression.status is not Status.PASS:
+        proven = False  # what was released is not replaced by what may be slower
     home = request.folder if proven else request.folder / folder.UNPROVEN
     path = folder.place(Path(artifact.path), home, map(Path, artifact.companions))
     companions = tuple(str(home / Path(companion).name) for companion in artifact.companions)
@@ -186,6 +191,28 @@ def test(run: Run, baseline: Baseline, proof: Proof | None, target: TargetReport
     )
     found = self_test(run.workers, target.artifact, proof, judge, target.label, run.request.seed, run.say)
     return dataclasses.replace(target, self_test=found)
+
+
+def compare(run: Run, user: dict[str, np.ndarray] | None, target: TargetReport) -> TargetReport:
+    """Hold a proven artifact against the one released before, where that is asked for and there is one like it."""
+    request = run.request
+    if not request.baseline or target.artifact is None or target.status is not Status.PASS:
+        return target
+    if not applies(Path(request.baseline), target.target):
+        return target
+    run.say(f"{target.label}: comparing with {request.baseline}")
+    found = regress(
+        run.workers,
+        request.baseline,
+        target.artifact,
+        request.max_regression,
+        target.label,
+        seed=request.seed,
+        user=user,
+        made=request.precisions,
+        say=lambda line: run.say(f"{target.label}: {line}"),
+    )
+    return target if found is None else held_against(target, found)
 
 
 def golden_place(request: Request, label: str) -> Path:

@@ -287,6 +287,7 @@ class Request:
     inputs_file: str = ""  # the user's own inputs, an .npz
     seed: int = 0
     threads: tuple[int, ...] = (1,)
+    protocol: str = "default"  # of `validators.protocol`
     timeout_seconds: float = 1800.0
     memory_bytes: int = 0  # 0: nine tenths of this machine's memory
     layout: str = KEEP  # of image inputs, where the target's files can have either
@@ -302,6 +303,8 @@ class Request:
     search_seconds: float = 600.0  # that the search for a mixed precision may take, per artifact
     self_test: bool = False  # whether to plant faults in what is proven and see whether they are caught
     golden: str = ""  # folder for golden vectors of what is proven
+    baseline: str = ""  # an artifact released before, to be held against
+    max_regression: float | None = None  # share by which it may be slower than that; None for the default
     command: str = ""
 
     @cached_property
@@ -382,6 +385,19 @@ def fingerprint(path: Path, companions: Iterable[Path] = ()) -> tuple[str, int]:
         return sha256_of(path), total
     lines = sorted((file.relative_to(home).as_posix(), sha256_of(file)) for file in files)
     return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in lines).encode()).hexdigest(), total
+
+
+def share_from(text: str, option: str) -> float:
+    """Read `5%` or `0.05`; raises UsageError, naming the option, for what is no share from 0 up to 10."""
+    number, per_cent = text.strip().removesuffix("%").strip(), text.strip().endswith("%")
+    fix = f"write it as a share, for example --{option} 5% or --{option} 0.05"
+    try:
+        share = float(number) / (100 if per_cent else 1)
+    except ValueError:
+        raise UsageError(f"cannot read --{option} {text!r}", fix=fix) from None
+    if not 0 <= share <= 10 or (share >= 1 and not per_cent):
+        raise UsageError(f"--{option} {text} is no share that makes sense", fix=fix)
+    return share
 
 
 def sizes_from(texts: Iterable[str]) -> tuple[tuple[str, int], ...]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convert.errors import EdgeproofError, UsageError
-from convert.spec import CUSTOM, FLEX, FLOAT_IO, FP32, IO_TYPES, KEEP, LAYOUTS, PRECISIONS
+from convert.spec import CUSTOM, FLEX, FLOAT_IO, FP32, IO_TYPES, KEEP, LAYOUTS, PRECISIONS, share_from
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -154,8 +154,10 @@ def require_own_validators() -> None:
         )
 
 
-def threads_of(text: str) -> tuple[int, ...]:
-    """Read `1` or `1,4`; raises UsageError for anything but positive numbers."""
+def threads_of(text: str) -> tuple[int, ...] | None:
+    """Read `1` or `1,4`; None where nothing is said. Raises UsageError for anything but positive numbers."""
+    if not text:
+        return None
     try:
         counts = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
@@ -163,6 +165,11 @@ def threads_of(text: str) -> tuple[int, ...]:
     if min(counts) < 1:
         raise UsageError(f"cannot read --threads {text!r}", fix="give numbers above zero, such as 1 or 1,4")
     return counts
+
+
+def share_of(text: str, option: str) -> float | None:
+    """Read `5%` or `0.05`; None where nothing is said. Raises UsageError for what is no share."""
+    return share_from(text, option) if text else None
 
 
 def memory_of(gibibytes: float | None) -> int:
@@ -337,11 +344,35 @@ def running(*, proves: bool, answer: str) -> Options:
         is_flag=True,
         help="Plant faults in every artifact that passes, and say which the checks would have caught.",
     )
-    threads = click.option("--threads", default="1", show_default=True, metavar="N[,N]", help="Threads to time at.")
+    baseline = click.option(
+        "--baseline",
+        default="",
+        metavar="ARTIFACT",
+        help="An artifact of the same format, as released before: both are timed now, in turns.",
+    )
+    regression = click.option(
+        "--max-regression",
+        default="",
+        metavar="SHARE",
+        help="By how much an artifact may be slower than --baseline.  [default: 5%]",
+    )
+    protocol = click.option(
+        "--protocol",
+        default="default",
+        show_default=True,
+        metavar="quick|default|release|mlperf",
+        help="How thoroughly to time; docs/latency.md says what each does. release turns --self-test on, too.",
+    )
+    threads = click.option(
+        "--threads",
+        default="",
+        metavar="N[,N]",
+        help="Threads to time at.  [default: 1; of the protocol release 1,4]",
+    )
     return adding(
         *((golden, self_test) if proves else ()),
         click.option("--seed", default=0, show_default=True, metavar="N", help="Seed of the generated inputs."),
-        *((threads,) if proves else ()),
+        *((baseline, regression, protocol, threads) if proves else ()),
         click.option("--timeout", default=1800.0, show_default=True, metavar="SECONDS", help="Limit of each stage."),
         click.option(
             "--memory-limit",

@@ -34,9 +34,11 @@ from convert.worker import Workers, limits_of
 from validators.golden import check_place
 from validators.golden import write as write_golden
 from validators.inputs import read_user_file, specs_of
+from validators.protocol import DEFAULT, protocol_of
 from validators.prove import load_source, prove, run_source, time_proven
 from validators.quality import check_gate
-from validators.report import Report, TargetReport, assemble
+from validators.regression import check_baseline, regress
+from validators.report import Report, TargetReport, assemble, held_against
 from validators.reports import RENDERINGS
 from validators.runtimes import runtime_for
 from validators.self_test import self_test as run_self_test
@@ -56,7 +58,10 @@ def validate(
     input: str | Iterable[str] = (),  # noqa: A002  named as the option
     inputs: str | os.PathLike[str] = "",
     trust: bool = False,
-    threads: Iterable[int] = (1,),
+    threads: Iterable[int] | None = None,
+    protocol: str = DEFAULT,
+    baseline: str | os.PathLike[str] = "",
+    max_regression: float | None = None,
     seed: int = 0,
     timeout_seconds: float = 1800.0,
     memory_bytes: int = 0,
@@ -84,7 +89,8 @@ def validate(
         self_test: plant faults in the artifact where it passes and see whether the checks catch them.
         golden: folder for golden vectors of the artifact where it passes; see `validators.golden`.
         layout: of the artifact's image inputs, where it is not the reference's and the file does not say so.
-        threads, seed, timeout_seconds, memory_bytes, signature, fix, allow, say: as in `convert.convert`.
+        baseline, max_regression: as in `convert.convert`; the baseline is of the artifact's format.
+        threads, protocol, seed, timeout_seconds, memory_bytes, signature, fix, allow, say: as in `convert.convert`.
 
     Returns:
         The report; `exit_code` is 0 when every check passed and 1 otherwise.
@@ -97,7 +103,9 @@ def validate(
     started = time.monotonic()
     if match not in MATCHES:
         raise UnknownName.among("way to match", match, MATCHES)
-    threads = tuple(threads)
+    timing = protocol_of(protocol)
+    threads = timing.threads if threads is None else tuple(threads)
+    self_test = self_test or timing.self_test
     check_run(seed, threads, timeout_seconds, memory_bytes)
     fix, allow = tuple(fix), tuple(allow)
     for noun, names, known in (("layout", (layout,), LAYOUTS), ("kind of operators", allow, FOREIGN)):
@@ -108,6 +116,7 @@ def validate(
     form = recognise(path)
     if base and (found := recognise(Path(base))).name != form.name:
         raise UsageError(f"--base {base} is {found.title}, and {path} is {form.title}", fix="give one of its format")
+    check_baseline(str(baseline), max_regression, (form.name,))
     runtime = runtime_for(form.name)
     source = identify(Path(reference))
     specs = (input,) if isinstance(input, str) else tuple(input)
@@ -141,12 +150,12 @@ def validate(
                     f"--base {base} is {found_in_base.precision} itself", fix="give the float artifact, or leave it out"
                 )
         say("running the reference")
-        baseline = run_source(workers, source, options, facts.signature, seed=seed, user=user, gate=gate)
+        ran = run_source(workers, source, options, facts.signature, seed=seed, user=user, gate=gate)
         say(f"running {path} with {runtime.title}")
         require_image(facts.signature, layout)
         proof = prove(
             workers,
-            baseline,
+            ran,
             made,
             form.name,
             match=match,
@@ -160,15 +169,19 @@ def validate(
         attempt = proof.attempt("given", "made elsewhere", made)
         target = TargetReport(form.name, made.precision, attempt.status, attempt.reason, made, (attempt,), 0)
         if attempt.status is Status.PASS:
-            target = time_proven(workers, baseline, target, proof, threads, say)
+            target = time_proven(workers, ran, target, proof, threads, timing, say)
             if self_test:
                 judge = functools.partial(
-                    prove, workers, baseline, match=match, allow=allow, layout=layout, base=str(base), gate=gate
+                    prove, workers, ran, match=match, allow=allow, layout=layout, base=str(base), gate=gate
                 )
                 tested = run_self_test(workers, made, proof, judge, form.name, seed, say)
                 target = dataclasses.replace(target, self_test=tested)
-            if golden:
-                index = write_golden(Path(golden), baseline, made, proof)
+            if baseline:
+                say(f"comparing with {baseline}")
+                held = regress(workers, str(baseline), made, max_regression, form.name, seed=seed, user=user, say=say)
+                target = target if held is None else held_against(target, held)
+            if golden and target.status is Status.PASS:
+                index = write_golden(Path(golden), ran, made, proof)
                 target = dataclasses.replace(target, golden=str(index))
         else:
             target = dataclasses.replace(target, latency_reason="not proven")
@@ -184,7 +197,10 @@ def validate(
                     ("inputs", str(inputs)),
                     ("out", str(out)),
                     ("seed", str(seed or "")),
-                    ("threads", ",".join(map(str, threads)) if threads != (1,) else ""),
+                    ("baseline", str(baseline)),
+                    ("max-regression", "" if max_regression is None else f"{max_regression * 100:g}%"),
+                    ("protocol", protocol if protocol != DEFAULT else ""),
+                    ("threads", ",".join(map(str, threads)) if threads != timing.threads else ""),
                     ("trust", trust),
                     ("signature", signature),
                     *(("fix", size) for size in fix),
@@ -193,13 +209,13 @@ def validate(
                     ("base", str(base)),
                     *gate_words(gate),
                     ("golden", str(golden)),
-                    ("self-test", self_test),
+                    ("self-test", self_test and not timing.self_test),
                 ],
             ),
             started=started,
             source=source,
             model=facts,
-            reference=dataclasses.replace(baseline.report, stages=(load_stage, *baseline.report.stages)),
+            reference=dataclasses.replace(ran.report, stages=(load_stage, *ran.report.stages)),
             targets=(target,),
             path=str(home / "report.json"),
         )

@@ -18,6 +18,7 @@ from convert.terminal import (
     model_options,
     quality_options,
     run_options,
+    share_of,
     threads_of,
 )
 from validators.commands import SETTINGS, others
@@ -68,6 +69,9 @@ def main(
     golden: str,
     self_test: bool,
     seed: int,
+    baseline: str,
+    max_regression: str,
+    protocol: str,
     threads: str,
     timeout: float,
     memory_limit: float | None,
@@ -94,6 +98,9 @@ def main(
                 inputs=inputs_file,
                 trust=trust,
                 threads=threads_of(threads),
+                protocol=protocol,
+                baseline=baseline,
+                max_regression=share_of(max_regression, "max-regression"),
                 seed=seed,
                 timeout_seconds=timeout,
                 memory_bytes=memory_of(memory_limit),

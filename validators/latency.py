@@ -1,42 +1,37 @@
 """How long an artifact takes on this machine: load, first inference, steady state; and the memory it adds.
 
-Protocol: a fresh process per artifact and thread count, nothing else of ours running; load and first inference once;
-then warm-up, then inferences in rotation over several inputs, timed one by one with a monotonic clock. A window of
-timings is reported when it is stable; an unstable one is measured again, and withheld with the reason in the end.
-Times include handing inputs to the engine and reading outputs back, as an app does.
+Protocol: fresh processes with nothing else of ours running; load and first inference once in each; then warm-up, then
+inferences in rotation over several inputs, timed one by one in wall and in CPU time. A window of timings is reported
+when it is stable; an unstable one is measured again, and withheld with the reason in the end. Times include handing
+inputs to the engine and reading outputs back, as an app does. How often and how long, `validators.protocol` says.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from validators.memory import peak_bytes, reset_peak, resident_bytes
-from validators.runtimes import RUNTIMES, Feed, Subject, cases_of, feed
+from validators.memory import Marks, Memory, held, highest, reset_peak
+from validators.openings import Opening, openings
+from validators.protocol import DEFAULT, P90_RUNS, P99_RUNS, PROTOCOLS, ROTATION, Protocol, cores, pinned
+from validators.runtimes import RUNTIMES, Feed, Session, Subject, cases_of, feed
+from validators.steady import LEAST_RUNS, QUARTER_DRIFT, instability, outliers, warm_up
 
+#: The least that is run before anything counts; what else is warm-up, a change-point test says.
 WARM_UP_SECONDS = 0.1
 WARM_UP_RUNS = 3
 
-#: One window is long enough for both, but no longer than the limit.
-WINDOW_SECONDS = 0.25
-WINDOW_RUNS = 64  # a 90th percentile needs this many for a 95 % interval that has an upper end
-WINDOW_LIMIT_SECONDS = 10.0
-LEAST_RUNS = 8  # fewer, within the limit, and there is no steady state to speak of
-
-#: Windows are tried until one is stable, or until this much time went by and this many were tried.
-PATIENCE_SECONDS = 4.0
+#: So many windows are tried at least where the first is not stable.
 WINDOWS = 2
 
-#: A window is stable when the medians of its quarters are within this share of the whole's. On a shared machine other
-#: tenants' bursts shift a quarter by 20 % and more, and pass within seconds.
-QUARTER_DRIFT = 0.10
+#: Inferences during which the memory of running is watched, the first among them; always as many, to be repeatable.
+WATCHED_RUNS = 4
 
-#: And when its middle half spreads no more than this share of the median.
-SPREAD_LIMIT = 0.35
-
-ROTATION = 8  # distinct inputs, so that no branch predictor or cache learns one by heart
+NANO = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +43,33 @@ class Timing:
     inputs: str  # .npz of cases
     only: tuple[str, ...]
     feeds: tuple[Feed, ...]
+    samples: str  # .npy to write: wall and CPU nanoseconds of every run
+    protocol: str = DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What one process measured; the timings are in the file `samples`."""
+
+    samples: str
+    unsettled: str
+    openings: tuple[Opening, ...]
+    memory: Memory
+    inputs: int  # distinct ones
+    warm_up_runs: int = 0
+    windows: int = 1
+    pinned: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """What was measured; `median_seconds` and the rest of the steady state are None where `withheld` says why.
 
-    `spread` is the interquartile range over the median. `p90_seconds` needs 64 runs. `peak_added_bytes` is the highest
-    resident memory during load and inference less what the process held before, engine included.
+    `spread` is the interquartile range over the median. `p90_seconds` needs 64 runs, `p99_seconds` 662.
+    `peak_added_bytes` is the highest resident memory during load and inference less what the process held before.
+    `load_seconds` and `first_seconds` are medians of the `openings`. `cpu_*` is the process's CPU time of all threads
+    in the same runs, withheld for reasons of its own. `outliers` are far slower than the rest and in every number.
     """
 
     threads: int
@@ -68,100 +82,269 @@ class Measurement:
     peak_added_bytes: int
     where: str = "host"
     withheld: str = ""
+    protocol: str = DEFAULT
+    p99_seconds: float | None = None
+    slowest_seconds: float | None = None
+    outliers: int = 0
+    cpu_median_seconds: float | None = None
+    cpu_spread: float | None = None
+    cpu_withheld: str = ""
+    openings: tuple[Opening, ...] = ()  # seconds of load and of first inference in each fresh process
+    processes: int = 1  # in which a steady state was looked for
+    windows: int = 1  # of timings that were tried in all of them
+    warm_up_runs: int = 0  # that do not count, in all of them
+    inputs: int = ROTATION  # distinct ones in rotation
+    pinned: tuple[int, ...] = ()  # cores that the processes were kept on
+    memory: Memory | None = None
+    notes: tuple[str, ...] = ()
 
 
-def measure(job: Timing) -> Measurement:
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """What time is read from, in nanoseconds: wall time that never goes back, and CPU time of this process."""
+
+    wall: Callable[[], int] = time.perf_counter_ns
+    cpu: Callable[[], int] = time.process_time_ns
+
+
+@dataclass(slots=True)
+class Samples:
+    """Nanoseconds of runs, one by one."""
+
+    wall: list[int] = field(default_factory=list)
+    cpu: list[int] = field(default_factory=list)
+    unsettled: str = ""  # why they are no steady state, where that is known of how they came about
+
+    def after(self, runs: int) -> Samples:
+        """Give all but the first `runs`."""
+        return Samples(self.wall[runs:], self.cpu[runs:])
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The timings of a steady state, or of the last try for one; and how it was found."""
+
+    samples: Samples
+    warm_up_runs: int
+    windows: int
+
+
+def measure(job: Timing) -> Block:
     """Load and time an artifact; runs alone, in a fresh worker."""
     import numpy as np
 
+    protocol = PROTOCOLS[job.protocol]
+    runtime = RUNTIMES[job.runtime]  # here, because finding it imports all runtimes
     with np.load(job.inputs) as arrays:
         cases = [case for case in cases_of(arrays) if case in job.only][:ROTATION]
         rotation = [feed(arrays, case, job.feeds) for case in cases]
-    before = resident_bytes()
-    resettable = reset_peak()
-    started = time.perf_counter()
-    session = RUNTIMES[job.runtime].open(job.subject)
-    loaded = time.perf_counter()
-    session.run(rotation[0])
-    first = time.perf_counter()
-    position = 0
+    distinct = len({b"".join(array.tobytes() for array in inputs.values()) for inputs in rotation})
 
-    def run_next() -> None:
-        nonlocal position
-        position += 1
-        session.run(rotation[position % len(rotation)])
+    def once() -> tuple[Session, Opening]:
+        started = time.perf_counter()
+        session = runtime.open(job.subject)
+        loaded = time.perf_counter()
+        session.run(rotation[0])
+        return session, (loaded - started, time.perf_counter() - loaded)
 
-    samples, withheld = steady(run_next)
-    added = peak_bytes() - before if resettable or peak_bytes() > before else 0
-    return summarise(samples, withheld, job.subject.threads, loaded - started, first - loaded, added)
+    with pinned(job.subject.threads) as kept_on:
+        apart, reason = openings(lambda: once()[1], -(-protocol.openings // protocol.processes) - 1)
+        resettable = reset_peak()
+        before = held()
+        started = time.perf_counter()
+        session = runtime.open(job.subject)
+        loaded = time.perf_counter()
+        load = highest().over(before)
+        reset_peak()
+        resumed = time.perf_counter()
+        session.run(rotation[0])
+        first = time.perf_counter() - resumed
+        position = 0
 
+        def run_next() -> None:
+            nonlocal position
+            position += 1
+            session.run(rotation[position % len(rotation)])
 
-def summarise(
-    samples: Sequence[float], withheld: str, threads: int, load: float, first: float, added: int
-) -> Measurement:
-    """Turn timings in seconds into a measurement, holding back what they do not support."""
-    stable = not withheld
-    quartiles = statistics.quantiles(samples, n=4) if len(samples) > 1 else [0.0, 0.0, 0.0]
-    median = statistics.median(samples) if samples else None
-    p90 = statistics.quantiles(samples, n=10)[-1] if len(samples) >= WINDOW_RUNS else None
-    return Measurement(
-        threads=threads,
-        load_seconds=load,
-        first_seconds=first,
-        runs=len(samples),
-        median_seconds=median if stable else None,
-        p90_seconds=p90 if stable else None,
-        spread=(quartiles[2] - quartiles[0]) / median if stable and median else None,
-        peak_added_bytes=added,
-        withheld=withheld,
+        for _ in range(WATCHED_RUNS - 1):
+            run_next()
+        ran = highest().over(before)
+        window = steady(run_next, protocol)
+    np.save(job.samples, np.array([window.samples.wall, window.samples.cpu], np.int64))
+    notes = [f"load and first inference are of fewer processes: {reason}"] * bool(reason)
+    notes += ["memory is that of the process's whole life: its mark cannot be started over here"] * (not resettable)
+    return Block(
+        job.samples,
+        window.samples.unsettled,
+        (*apart, (loaded - started, first)),
+        Memory(load, ran),
+        distinct,
+        window.warm_up_runs + WATCHED_RUNS,
+        window.windows,
+        kept_on,
+        tuple(notes),
     )
 
 
-def steady(run: Callable[[], None], clock: Callable[[], float] = time.perf_counter) -> tuple[list[float], str]:
-    """Time `run` until a window of timings is stable; give the timings, and why they are withheld if none was."""
-    began = clock()
-    runs = 0
-    while runs < WARM_UP_RUNS or clock() - began < WARM_UP_SECONDS:
+def steady(run: Callable[[], None], protocol: Protocol, clocks: Clocks | None = None) -> Window:
+    """Time `run` until a window of timings is stable; give the last one where none was."""
+    clocks = clocks or Clocks()
+    began = clocks.wall()
+    warm = 0
+    while warm < WARM_UP_RUNS or (clocks.wall() - began) * NANO < WARM_UP_SECONDS:
         run()
-        runs += 1
-    patience = clock() + PATIENCE_SECONDS
-    tried = 0
+        warm += 1
+    patience = clocks.wall() + protocol.patience_seconds / NANO
+    samples, tried = Samples(), 0
     while True:
-        samples = window(run, clock)
-        reason = instability(samples)
+        fill(samples, run, protocol, clocks)
         tried += 1
-        if not reason or (tried >= WINDOWS and clock() > patience):
-            return samples, reason
+        if not protocol.withholds:
+            return Window(samples, warm, tried)
+        over = tried >= WINDOWS and clocks.wall() > patience
+        if cut := warm_up(samples.wall):
+            samples = samples.after(cut)
+            warm += cut
+            if not over:
+                continue
+            if not protocol.enough(len(samples.wall), sum(samples.wall) * NANO):
+                samples.unsettled = f"not stable: its speed changed until its last {len(samples.wall)} runs"
+        few = len(samples.wall) < LEAST_RUNS  # another window would have as few
+        if few or over or not instability(samples.wall, protocol.limit_seconds):
+            return Window(samples, warm, tried)
+        samples = Samples()
 
 
-def window(run: Callable[[], None], clock: Callable[[], float]) -> list[float]:
+def fill(samples: Samples, run: Callable[[], None], protocol: Protocol, clocks: Clocks) -> None:
     """Time runs one by one until there are enough of them over enough time, or the limit is reached."""
-    samples: list[float] = []
-    began = clock()
+    began = clocks.wall() - sum(samples.wall)
     while True:
-        started = clock()
+        # NOTE: Why in this order: reading the CPU clock is a call of the system, which wall time leaves out.
+        cpu = clocks.cpu()
+        started = clocks.wall()
         run()
-        ended = clock()
-        samples.append(ended - started)
-        elapsed = ended - began
-        if (len(samples) >= WINDOW_RUNS and elapsed >= WINDOW_SECONDS) or elapsed >= WINDOW_LIMIT_SECONDS:
-            return samples
+        ended = clocks.wall()
+        samples.cpu.append(clocks.cpu() - cpu)
+        samples.wall.append(ended - started)
+        elapsed = (ended - began) * NANO
+        if protocol.enough(len(samples.wall), elapsed):
+            return
 
 
-def instability(samples: Sequence[float]) -> str:
-    """Say why timings are no steady state, or nothing when they are one."""
-    if len(samples) < LEAST_RUNS:
-        return f"only {len(samples)} runs fit into {WINDOW_LIMIT_SECONDS:g} s"
-    median = statistics.median(samples)
-    size = len(samples) // 4
-    quarters = [statistics.median(samples[i * size : (i + 1) * size]) for i in range(4)]
-    drift = max(abs(quarter - median) for quarter in quarters) / median
-    if drift > QUARTER_DRIFT:
-        return f"not stable: medians of quarters differ from the whole's by {drift:.0%} (limit {QUARTER_DRIFT:.0%})"
-    low, _, high = statistics.quantiles(samples, n=4)
-    if (high - low) / median > SPREAD_LIMIT:
-        return f"not stable: the middle half spreads over {(high - low) / median:.0%} of the median"
+def combined(blocks: Sequence[Block], threads: int, protocol: Protocol) -> Measurement:
+    """Read what the processes of one artifact measured, and put it together."""
+    import numpy as np
+
+    stored = [np.load(block.samples) for block in blocks]
+    found = summarise(
+        [
+            Samples(wall.tolist(), cpu.tolist(), block.unsettled)
+            for block, (wall, cpu) in zip(blocks, stored, strict=True)
+        ],
+        [opening for block in blocks for opening in block.openings],
+        threads,
+        protocol,
+    )
+    memory = typical([block.memory for block in blocks])
+    notes = list(dict.fromkeys(note for block in blocks for note in block.notes))
+    if found.openings and len(found.openings) < 5:
+        notes.append(f"load and first inference are of {len(found.openings)} fresh process(es)")
+    distinct = min(block.inputs for block in blocks)
+    if distinct < ROTATION:
+        notes.append(f"only {distinct} distinct input(s) in rotation")
+    if threads > cores():
+        notes.append(f"{threads} threads on {cores()} core(s): they wait for each other")
+    return dataclasses.replace(
+        found,
+        peak_added_bytes=max(memory.load.resident, memory.run.resident),
+        memory=memory,
+        windows=sum(block.windows for block in blocks),
+        warm_up_runs=sum(block.warm_up_runs for block in blocks),
+        inputs=distinct,
+        pinned=blocks[0].pinned,
+        notes=(*found.notes, *notes),
+    )
+
+
+def typical(found: Sequence[Memory]) -> Memory:
+    """Give the median of what several processes added, mark by mark."""
+
+    def middle(marks: Sequence[Marks]) -> Marks:
+        anonymous = [mark.anonymous for mark in marks if mark.anonymous is not None]
+        return Marks(
+            statistics.median_low([mark.resident for mark in marks]),
+            statistics.median_low(anonymous) if anonymous else None,
+        )
+
+    return Memory(middle([memory.load for memory in found]), middle([memory.run for memory in found]))
+
+
+def summarise(
+    blocks: Sequence[Samples], opened: Sequence[Opening], threads: int, protocol: Protocol = PROTOCOLS[DEFAULT]
+) -> Measurement:
+    """Turn each process's timings into a measurement, holding back what they do not support."""
+    walls, cpus = ([[one * NANO for one in runs] for runs in side] for side in _sides(blocks))
+    unsettled = [block.unsettled for block in blocks]
+    unstable, cpu_unstable = (_unstable(side, unsettled, protocol.limit_seconds) for side in (walls, cpus))
+    withheld, cpu_withheld = unstable, cpu_unstable
+    if not protocol.withholds:
+        few = min(map(len, walls)) < protocol.runs
+        withheld = cpu_withheld = (
+            f"only {min(map(len, walls))} of {protocol.runs} runs fit into {protocol.limit_seconds:g} s" if few else ""
+        )
+    wall, cpu = ([one for runs in side for one in runs] for side in (walls, cpus))
+    median, spread = (None, None) if withheld else _middle(wall)
+    cpu_median, cpu_spread = (None, None) if cpu_withheld else _middle(cpu)
+    shown = not withheld
+    return Measurement(
+        threads=threads,
+        load_seconds=statistics.median(load for load, _ in opened),
+        first_seconds=statistics.median(first for _, first in opened),
+        runs=len(wall),
+        median_seconds=median,
+        p90_seconds=_percentile(wall, 90) if shown and len(wall) >= P90_RUNS else None,
+        spread=spread,
+        peak_added_bytes=0,
+        withheld=withheld,
+        protocol=protocol.name,
+        p99_seconds=_percentile(wall, 99) if shown and len(wall) >= P99_RUNS else None,
+        slowest_seconds=max(wall, default=None) if shown else None,
+        outliers=outliers(wall),
+        cpu_median_seconds=cpu_median,
+        cpu_spread=cpu_spread,
+        cpu_withheld=cpu_withheld,
+        openings=tuple(opened),
+        processes=len(blocks),
+        notes=(f"{protocol.name} leaves nothing out: {unstable}",) if unstable and shown else (),
+    )
+
+
+def _sides(blocks: Sequence[Samples]) -> tuple[list[list[int]], list[list[int]]]:
+    return [block.wall for block in blocks], [block.cpu for block in blocks]
+
+
+def _unstable(blocks: Sequence[Sequence[float]], unsettled: Sequence[str], limit_seconds: float) -> str:
+    """Say why the timings of several processes are no steady state: one alone is none, or they differ."""
+    known = zip(blocks, unsettled, strict=True)
+    reasons = [reason for block, said in known if (reason := said or instability(block, limit_seconds))]
+    if reasons:
+        return reasons[0] if len(blocks) == 1 else f"in {len(reasons)} of {len(blocks)} processes: {reasons[0]}"
+    medians = [statistics.median(block) for block in blocks]
+    middle = statistics.median(medians)
+    apart = max(abs(median - middle) for median in medians) / middle
+    if apart > QUARTER_DRIFT:
+        return f"not stable: medians of processes differ by {apart:.0%} (limit {QUARTER_DRIFT:.0%})"
     return ""
+
+
+def _middle(samples: Sequence[float]) -> tuple[float, float]:
+    """Give the median, and the interquartile range over it."""
+    low, median, high = statistics.quantiles(samples, n=4)
+    return median, (high - low) / median
+
+
+def _percentile(samples: Sequence[float], hundredths: int) -> float:
+    return statistics.quantiles(samples, n=100)[hundredths - 1]
 
 
 def overlap(one: Measurement, other: Measurement) -> bool:
@@ -174,3 +357,8 @@ def _half(measured: Measurement) -> tuple[float, float]:
     """Give the ends of the middle half: the median with half the interquartile range on either side of it."""
     median, spread = measured.median_seconds or 0.0, measured.spread or 0.0
     return median * (1 - spread / 2), median * (1 + spread / 2)
+
+
+def samples_path(folder: Path, stage: str) -> str:
+    """Name the file that a stage's timings are written to."""
+    return str(folder / f"{stage}.samples.npy")

@@ -18,7 +18,8 @@ from validators import parity, paths, rounding, structure
 from validators.basis import answered
 from validators.ideals import IDEALS, Building, build
 from validators.inputs import LABELLED_ROWS, USER_FILE, USER_ROWS, CaseSet, collect
-from validators.latency import Measurement, Timing, measure
+from validators.latency import Block, Measurement, Timing, combined, measure, samples_path
+from validators.protocol import Protocol
 from validators.quality import Quality, assess, rehearse
 from validators.report import Attempt, ReferenceReport, Stage, StageRun, TargetReport
 from validators.runtimes import (
@@ -416,29 +417,42 @@ def _ideal(
 
 
 def time_artifact(
-    workers: Workers, baseline: Baseline, artifact: Artifact, proof: Proof, threads: int, label: str
-) -> tuple[Measurement, StageRun]:
-    """Time an artifact in a process of its own; nothing else of ours may run meanwhile.
+    workers: Workers,
+    baseline: Baseline,
+    artifact: Artifact,
+    proof: Proof,
+    threads: int,
+    label: str,
+    protocol: Protocol,
+) -> tuple[Measurement, tuple[StageRun, ...]]:
+    """Time an artifact in processes of its own, one after another; nothing else of ours may run meanwhile.
 
     Raises EdgeproofError where it cannot be timed.
     """
     if proof.binding is None:
         raise ValueError("only what was proven is timed")
     runtime = proof.runtime
-    stage = f"time-{label}-{threads}"
     environment = timing_environment(runtime, threads)
-    job = Timing(
-        runtime.name,
-        Subject(seen_as_file(artifact), threads=threads),
-        baseline.cases.path,
-        baseline.cases.fitting({BATCH: 1, **dict(proof.binding.fixed)}),
-        proof.binding.feeds,
-    )
-    try:
-        done = workers.run(stage, measure, job, environment)
-    finally:
-        workers.retire(environment)
-    return done.value, StageRun(stage, done.seconds, done.command)
+    blocks: list[Block] = []
+    stages: list[StageRun] = []
+    for number in range(protocol.processes):
+        stage = f"time-{label}-{threads}" + (f"-{number}" if number else "")
+        job = Timing(
+            runtime.name,
+            Subject(seen_as_file(artifact), threads=threads),
+            baseline.cases.path,
+            baseline.cases.fitting({BATCH: 1, **dict(proof.binding.fixed)}),
+            proof.binding.feeds,
+            samples_path(workers.folder, stage),
+            protocol.name,
+        )
+        try:
+            done = workers.run(stage, measure, job, environment)
+        finally:
+            workers.retire(environment)
+        blocks.append(done.value)
+        stages.append(StageRun(stage, done.seconds, done.command))
+    return combined(blocks, threads, protocol), tuple(stages)
 
 
 def time_proven(
@@ -447,6 +461,7 @@ def time_proven(
     target: TargetReport,
     proof: Proof,
     threads: tuple[int, ...],
+    protocol: Protocol,
     say: Callable[[str], None],
     measured: tuple[Measurement, ...] = (),
 ) -> TargetReport:
@@ -458,16 +473,17 @@ def time_proven(
         raise ValueError("only what was made is timed")
     if not threads and not measured:
         return dataclasses.replace(target, latency_reason="not asked for")
-    latency, stages = list(measured), []
+    latency = list(measured)
+    stages: list[StageRun] = []
     for count in threads:
         say(f"{target.label}: timing at {count} thread(s)")
         try:
-            measurement, stage = time_artifact(workers, baseline, target.artifact, proof, count, target.label)
+            measurement, runs = time_artifact(workers, baseline, target.artifact, proof, count, target.label, protocol)
         except EdgeproofError as error:
             reason = f"latency could not be measured: {error.message}"
             return dataclasses.replace(target, status=Status.NOT_RUN, reason=reason, latency_reason=error.message)
         latency.append(measurement)
-        stages.append(stage)
+        stages += runs
     return dataclasses.replace(target, latency=tuple(latency), stages=tuple(stages))
 
 

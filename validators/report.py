@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
-import importlib.metadata
-import platform
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
 from convert.formats import Foreign
 from convert.recipe import Calibration, Recipe
 from convert.spec import FP32, Artifact, ModelFacts, SourceFile
+from validators.environment import machine, versions
 from validators.latency import Measurement
 from validators.quality import Quality
+from validators.regression import Regression
 from validators.self_test import SelfTest
 from validators.verdict import Status, Verdict
 
 SCHEMA_VERSION = 1
-
-#: Distributions whose versions can change a result.
-FRAMEWORKS = (
-    "edgeproof",
-    "tensorflow",
-    "keras",
-    "torch",
-    "litert-torch",
-    "ai-edge-litert",
-    "ai-edge-quantizer",
-    "onnx",
-    "onnxruntime",
-    "onnxscript",
-    "tf2onnx",
-    "numpy",
-    "protobuf",
-)
 
 
 class Stage(Enum):
@@ -153,12 +136,24 @@ class TargetReport:
     recipe_path: str = ""
     self_test: SelfTest | None = None  # of what is proven, where it was asked for
     golden: str = ""  # the index of its golden vectors
+    regression: Regression | None = None  # against the artifact released before, where one was given
     remarks: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
         """How stages and progress name it."""
         return label_of(self.target, self.precision)
+
+
+def held_against(target: TargetReport, found: Regression) -> TargetReport:
+    """Add how a target compares with its baseline; it is as good as the worse of both."""
+    worse = found.status is not Status.PASS
+    return dataclasses.replace(
+        target,
+        regression=found,
+        status=Status.worst((target.status, found.status)),
+        reason=f"against the baseline: {found.reason}" if worse else target.reason,
+    )
 
 
 def label_of(target: str, precision: str) -> str:
@@ -201,29 +196,6 @@ class Report:
         if self.targets and all(target.status is Status.PASS for target in self.targets):
             return 0
         return 1 if any(target.artifact is not None for target in self.targets) else 3
-
-
-def versions(names: Iterable[str] = FRAMEWORKS) -> dict[str, str]:
-    """Give the installed versions of everything that can change a result; absent ones are left out."""
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def machine() -> dict[str, str]:
-    """Describe the machine the numbers were measured on."""
-    import psutil
-
-    return {
-        "system": f"{platform.system()} {platform.release()}",
-        "processor": platform.machine(),
-        "cores": str(psutil.cpu_count(logical=True)),
-        "memory_bytes": str(psutil.virtual_memory().total),
-    }
 
 
 def assemble(

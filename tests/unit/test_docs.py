@@ -31,7 +31,7 @@ def test_the_help_in_the_readme_is_that_of_the_commands(generate):
 
 
 def test_the_docs_state_the_numbers_that_the_code_decides_by():
-    from validators import kinds, latency, tolerance
+    from validators import contest, kinds, pairs, protocol, steady, tolerance, versus
 
     parity = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
     assert f"Bound for fp32: {tolerance.RATIO_BOUNDS['fp32']:g}." in parity
@@ -39,8 +39,18 @@ def test_the_docs_state_the_numbers_that_the_code_decides_by():
     assert f"beyond {tolerance.VARIATION_OVER_NOISE:g} times its rounding noise" in parity
     assert f"{sum(kinds.KINDS.values())} seeded cases" in parity
     timing = (ROOT / "docs" / "latency.md").read_text(encoding="utf-8")
-    assert f"within {latency.QUARTER_DRIFT * 100:g} % of the whole's" in timing
-    assert f"spreads over no more than {latency.SPREAD_LIMIT * 100:g} %" in re.sub(r"\s+", " ", timing)
+    assert f"within {steady.QUARTER_DRIFT * 100:g} % of the whole's" in timing
+    assert f"spreads over no more than {steady.SPREAD_LIMIT * 100:g} %" in re.sub(r"\s+", " ", timing)
+    presets = protocol.PROTOCOLS.values()
+    assert f"| {' | '.join(preset.name for preset in presets)} |" in timing
+    assert f"| runs in a window at least | {' | '.join(f'{preset.runs:,}' for preset in presets)} |" in timing
+    assert f"at least | {' | '.join(f'{preset.seconds:g}' for preset in presets)} |" in timing
+    assert f"and infer once | {' | '.join(str(preset.openings) for preset in presets)} |" in timing
+    assert f"After {', '.join(map(str, versus.LOOKS[:-1]))} and {versus.LOOKS[-1]} blocks" in timing
+    assert f"makes {contest.LEAST_PAIRS} to {contest.MOST_PAIRS} pairs, for {contest.PAIRS_SECONDS:g} s" in timing
+    assert f"above {1 + pairs.LEAST_EFFECT:g}, and" in timing
+    assert f"within {pairs.SAME_WITHIN:.0%} of one" in timing.replace(" %", "%")
+    assert f"the 90th from {protocol.P90_RUNS}, the 99th from {protocol.P99_RUNS}." in timing
 
 
 def test_every_link_in_the_documents_leads_somewhere():

@@ -11,7 +11,7 @@ from models import Entry
 from places import HERE, ROOT
 from saving import SAVERS
 
-from validators.report import versions
+from validators.environment import versions
 
 
 def digest(*parts: str) -> str:

@@ -163,6 +163,7 @@ def _remarks(target: TargetReport) -> list[str]:
         for measured in target.latency
         if measured.withheld
     ]
+    lines += [f"{name}: {escape(_how(measured))}" for measured in target.latency]
     if target.latency_reason:
         lines.append(f"{name}: no latency: {escape(target.latency_reason)}")
     lines += [f"{name}: {escape(remark)}" for remark in target.remarks]
@@ -173,6 +174,8 @@ def _remarks(target: TargetReport) -> list[str]:
         lines.append(f"{name}: {escape(', '.join((target.artifact.path, *needs)))}")
     if target.self_test is not None:
         lines += [f"{name}: self-test: {escape(said)}" for said in words_of(target.self_test)]
+    if target.regression is not None and target.regression.status is Status.PASS:
+        lines.append(f"{name}: against the baseline: {escape(target.regression.reason)}")
     if target.golden:
         lines.append(f"{name}: golden vectors: {escape(target.golden)}")
     if target.recipe_path:
@@ -238,6 +241,22 @@ def _front(name: str, points: tuple[Point, ...]) -> list[str]:
         words = f"{_bytes(point.file_bytes)}{latency}, {quality}{agreed}: {point.recipe.describe()} ({verdict})"
         lines.append(f"{name}: searched: {escape(words)}")
     return lines
+
+
+def _how(measured: Measurement) -> str:
+    """Say how a latency was measured, and its CPU time, in one line."""
+    cpu = "CPU time withheld" if measured.cpu_median_seconds is None else f"CPU {_seconds(measured.cpu_median_seconds)}"
+    far = f", {measured.outliers:,} far out and counted" if measured.outliers else ""
+    tail = "" if measured.p99_seconds is None else f", p99 {_seconds(measured.p99_seconds)}"
+    processes = f" in {measured.processes} processes" if measured.processes > 1 else ""
+    cores = f", on core {', '.join(map(str, measured.pinned))}" if measured.pinned else ", not pinned"
+    return "; ".join(
+        (
+            f"timed at {measured.threads} thread(s), protocol {measured.protocol}: {cpu}{tail}, "
+            f"{measured.runs:,} runs{processes}{far}, load and first of {len(measured.openings)} process(es){cores}",
+            *measured.notes,
+        )
+    )
 
 
 def _raced(attempt: Attempt, *, kept: bool) -> str:
