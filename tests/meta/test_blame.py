@@ -24,11 +24,12 @@ from convert.spec import LoadOptions, SourceFile, TensorSpec
 from convert.worker import Workers, limits_of
 from validators.blame import _aligned
 from validators.divergence import Blame, Series, blame
-from validators.inputs import draw
+from validators.kinds import draw
 from validators.prove import load_source
-from validators.runtimes import Subject
+from validators.runtimes import RUNTIMES, Subject
 from validators.taps import Isolation, Tapping, isolate, series, tap, tap_for, tap_of
 from validators.taps.litert import LiteRTProbe
+from validators.taps.onnxruntime import CutProbe, OnnxProbe
 
 HERE = Path(__file__).parent
 SUFFIXES = {"onnx": "onnx", "tflite": "tflite", "torchscript": "pt"}
@@ -406,6 +407,21 @@ def test_a_file_cut_at_each_tensor_computes_what_the_whole_one_does(mobile):
     interpreter.get_signature_runner()(**image)
     with pytest.raises(ValueError, match=r"[Tt]ensor"):
         [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_tensor_details()]
+
+
+def test_an_onnx_file_cut_at_each_tensor_computes_what_the_whole_one_does(mobile):
+    subject = Subject(SourceFile(str(mobile.artifact("onnx")), "onnx", "", "", 0))
+    with np.load(mobile.inputs) as arrays:
+        image = {"image": arrays["normal-0/image"]}
+    whole, cut = OnnxProbe(subject).run(image), CutProbe(subject).run(image)
+    untouched = RUNTIMES["onnxruntime"].open(subject).run(image)
+
+    assert cut.values == whole.values
+    assert all(np.array_equal(untouched[name], cut.arrays[at]) for name, at in cut.outputs)
+    both = [(one, other) for one, other in zip(whole.arrays, cut.arrays, strict=True) if other is not None]
+    assert len(both) > 0.8 * len(whole.arrays)
+    for one, other in both:
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 # Quantized

@@ -136,6 +136,54 @@ class OnnxProbe:
         return Trace(tuple(self._names.values()), arrays, tuple((end, self._where[end]) for end in self._ends), raw)
 
 
+class CutProbe(OnnxProbe):
+    """The file cut at each of its tensors, every cut optimised and run as the whole file is."""
+
+    how = "the graph cut at each tensor, since tapping it changes what it computes"
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        if self.original.ByteSize() > LARGE:
+            raise LoadError("the file is too large to be cut at each of its tensors")
+        self._threads = subject.threads
+
+    def run(self, inputs: Arrays) -> Trace:
+        """Run the whole file, for its outputs, and one cut for every tensor that it names."""
+        answers = dict(zip(self._ends, self._cut(self._ends).run(self._ends, dict(inputs)), strict=True))
+        arrays: list[np.ndarray | None] = []
+        raw: dict[int, np.ndarray] = {}
+        made = {name for node in self.original.graph.node for name in node.output if name}
+        for at, shown in enumerate(self._shown):
+            if shown in answers or shown in inputs:
+                array = answers.get(shown, inputs.get(shown))
+            else:
+                array = self._cut([shown]).run([shown], dict(inputs))[0] if shown in made else None
+            if array is None or not hasattr(array, "dtype"):
+                arrays.append(None)
+                continue
+            raw[at] = array
+            arrays.append(self.numbers(shown, array))
+        return Trace(tuple(self._names.values()), arrays, tuple((end, self._where[end]) for end in self._ends), raw)
+
+    def _cut(self, ends: list[str]) -> Any:
+        """Open what of the file computes some of its tensors, which become its outputs."""
+        import onnx
+        import onnxruntime
+
+        model = onnx.ModelProto()
+        model.CopyFrom(self.original)
+        graph = model.graph
+        if ends != self._ends:
+            given = {value.name for value in graph.input}
+            kept = [node for end in ends for node in _nodes_between(graph, given, end)]
+            del graph.node[:], graph.output[:]
+            graph.node.extend(kept)
+            graph.output.extend(onnx.ValueInfoProto(name=end) for end in ends)
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), _options(self._threads), providers=["CPUExecutionProvider"]
+        )
+
+
 LARGE = 1 << 30  # bytes of a model whose tensors are kept in a file beside it, since protobuf takes 2 GiB
 
 
@@ -269,6 +317,16 @@ def open_onnx(subject: Subject) -> OnnxProbe:
         raise cannot_open("ONNX Runtime, tapped,", subject.file.path, error) from error
 
 
+def open_cut(subject: Subject) -> CutProbe:
+    """Load the file to be cut at each of its tensors; raises LoadError where it cannot be."""
+    try:
+        return CutProbe(subject)
+    except LoadError:
+        raise
+    except Exception as error:
+        raise cannot_open("ONNX Runtime", subject.file.path, error) from error
+
+
 def isolate(job: Isolation) -> Isolated:
     """Write the nodes of the file that compute one tensor from those the optimised graph computes it from."""
     import numpy as np
@@ -339,5 +397,14 @@ def _nodes_between(graph: Any, given: set[str], last: str) -> list[Any]:
 
 
 TAPS.register(
-    Tap("onnxruntime", ONNXRUNTIME, open_onnx, formats=("onnx",), runtime="onnxruntime", isolate=isolate, step=step)
+    Tap(
+        "onnxruntime",
+        ONNXRUNTIME,
+        open_onnx,
+        formats=("onnx",),
+        runtime="onnxruntime",
+        isolate=isolate,
+        open_cut=open_cut,
+        step=step,
+    )
 )
