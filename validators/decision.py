@@ -29,10 +29,14 @@ class Bounds:
     sqnr_db: float | None = None
 
 
-def bounds(precision: str, distance: float | None = None) -> Bounds:
-    """Give the bounds of a precision; `distance` is that on D, where it is judged."""
+def bounds(precision: str, distance: float | None = None, *, elsewhere: bool = False) -> Bounds:
+    """Give the bounds of a precision; `distance` is that on D, where it is judged.
+
+    `elsewhere`: on other kernels than those that proved the artifact.
+    """
+    factor = tolerance.PATH_FACTOR if elsewhere and precision != FP32 else 1.0
     return Bounds(
-        tolerance.RATIO_BOUNDS[precision],
+        tolerance.RATIO_BOUNDS[precision] * factor,
         scaled_max=tolerance.SCALED_MAX.get(precision),
         distance=distance,
         changed_share=tolerance.EXACT_SHARE.get(precision, 0.0),

@@ -96,7 +96,8 @@ def judge(
         beyond = beyond_ranges(cases, precision, usable)
         outputs = []
         for expected, found in binding.outputs:
-            sides = Sides(expected, found, native, actual, exact, simulated, swayed, dict(cases.twins), cases.extremes)
+            arrays = (native, actual, exact, simulated, swayed)
+            sides = Sides(expected, found, *arrays, dict(cases.twins), cases.extremes, elsewhere=bool(among))
             whole = native[f"{usable[0]}/{expected}"].dtype.kind != "f"
             outputs.append(
                 compare(sides, usable, precision) if whole else measure(sides, usable, precision, beyond, farthest)

@@ -72,6 +72,7 @@ class Sides:
     nudged: Stored | None = None
     twins: Mapping[str, str] = field(default_factory=dict)  # constant cases, and the case one rounding beside
     extremes: tuple[str, ...] = ()  # cases that count one by one only
+    elsewhere: bool = False  # whether other kernels answered than those that proved the artifact
 
 
 def beyond_ranges(cases: CaseSet, precision: str, usable: tuple[str, ...]) -> frozenset[str]:
@@ -147,7 +148,7 @@ def _measured(
     case_ratio, case = max(sums.worst_case(), aside.worst_case(sums))
     distance, limit = _distance(sums, farthest) if sides.ideal is not None and judged_by else (None, None)
     tolerated = f"{TOLERANCE}{precision}" if sides.ideal is None else "the source itself"
-    limits = bounds(precision, limit)
+    limits = bounds(precision, limit, elsewhere=sides.elsewhere)
     output = OutputParity(
         name=name,
         status=Status.NOT_RUN,

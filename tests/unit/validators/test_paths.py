@@ -8,8 +8,11 @@ import pytest
 
 from convert.errors import WorkerCrashed
 from convert.worker import Environment
+from validators import tolerance
+from validators.decision import bounds
 from validators.inputs import CaseSet
 from validators.paths import judge_paths, varied
+from validators.policy import Policy
 from validators.runtimes import RUNTIMES, Outputs, Runtime, paths_of
 from validators.verdict import Finding, Status, Verdict
 
@@ -115,3 +118,19 @@ def test_every_format_of_the_issue_has_its_paths():
     assert [path.name for path in paths_of("tflite")] == ["litert_builtin", "litert_reference"]
     assert [path.name for path in paths_of("onnx") if not path.acquits] == ["onnxruntime_plain"]
     assert [path.name for path in paths_of("torchscript")] == [f"torchscript_call_{call}" for call in (1, 2, 3)]
+
+
+def test_reduced_artifacts_have_more_room_on_other_kernels_and_others_do_not():
+    usual, wider = bounds("int8"), bounds("int8", elsewhere=True)
+
+    assert wider.ratio == tolerance.PATH_FACTOR * usual.ratio
+    assert dataclasses.replace(wider, ratio=usual.ratio) == usual
+    assert bounds("fp32", elsewhere=True) == bounds("fp32")
+
+
+def test_a_stated_ratio_is_widened_on_other_kernels_too():
+    policy = Policy(parity={"ratio": 1.1})
+
+    assert policy.bounds("int8", "y", None).ratio == pytest.approx(1.1)
+    assert policy.bounds("int8", "y", None, elsewhere=True).ratio == pytest.approx(1.1 * tolerance.PATH_FACTOR)
+    assert policy.bounds("fp32", "y", None, elsewhere=True).ratio == pytest.approx(1.1)
