@@ -148,7 +148,8 @@ def test_a_format_has_one_engine_that_runs_it_as_a_device_would(form):
 
 @pytest.mark.parametrize("runtime", list(RUNTIMES), ids=lambda runtime: runtime.name)
 def test_an_engine_runs_something_and_only_what_there_is(runtime):
-    assert runtime.families or runtime.formats or runtime.name in {ideal.runtime for ideal in IDEALS}
+    assert runtime.families or runtime.formats or runtime.path_of or runtime.name in {ideal.runtime for ideal in IDEALS}
+    assert runtime.path_of in ("", *FORMATS.names())
     assert set(runtime.families) <= FAMILIES
     assert set(runtime.formats) <= set(FORMATS.names())
 

@@ -1,8 +1,7 @@
-"""ONNX Runtime on the CPU: with all its graph optimisations, without them, and with integers that never overflow."""
+"""ONNX Runtime on the CPU, with all its graph optimisations."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from convert.spec import CUSTOM
@@ -14,10 +13,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 ONNXRUNTIME = Environment("onnxruntime", ("numpy", "onnxruntime", "onnx"))
-
-
-#: ONNX Runtime's option for products of integers that do not overflow on x86 processors without VNNI, but are slower.
-EXACT = ("session.x64quantprecision", "1")
 
 
 class OnnxRuntimeSession:
@@ -67,25 +62,5 @@ RUNTIMES.register(
         formats=("onnx",),
         supports=(CUSTOM,),
         drags=converted,
-    )
-)
-RUNTIMES.register(
-    Runtime(
-        "onnxruntime_plain",
-        "ONNX Runtime without graph optimisations",
-        ONNXRUNTIME,
-        partial(open_onnxruntime, plain=True),
-        path_of="onnx",
-    )
-)
-RUNTIMES.register(
-    Runtime(
-        "onnxruntime_exact",
-        "ONNX Runtime with exact products of integers",
-        ONNXRUNTIME,
-        partial(open_onnxruntime, entries=(EXACT,)),
-        path_of="onnx",
-        acquits="on ARM, and on x86 processors with VNNI, it is right; on this one ONNX Runtime adds two products of "
-        "8-bit integers in 16 bits, which overflow (onnxruntime#6004): quantize its weights to 7 bits (reduce_range)",
     )
 )

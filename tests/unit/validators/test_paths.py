@@ -117,7 +117,9 @@ def test_a_run_that_is_cut_short_sees_every_kind_first():
 def test_every_format_of_the_issue_has_its_paths():
     assert [path.name for path in paths_of("tflite")] == ["litert_builtin", "litert_reference"]
     assert [path.name for path in paths_of("onnx") if not path.acquits] == ["onnxruntime_plain"]
-    assert [path.name for path in paths_of("torchscript")] == [f"torchscript_call_{call}" for call in (1, 2, 3)]
+    assert [path.name for path in paths_of("torchscript")] == [
+        f"torchscript_{call}" for call in ("first", "second", "third")
+    ]
 
 
 def test_reduced_artifacts_have_more_room_on_other_kernels_and_others_do_not():
