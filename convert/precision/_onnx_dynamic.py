@@ -12,7 +12,7 @@ from typing import Any
 
 from convert.precision._onnx_edit import Edit, attribute
 from convert.precision._onnx_static import store
-from convert.precision._onnx_weights import FEW, LARGEST_MULTIPLIED, Weight, steps_of, to_integers, weights_of
+from convert.precision._onnx_weights import FEW, Weight, steps_without_overflow, to_integers, weights_of
 
 
 def quantize_dynamically(edit: Edit, kept: frozenset[str]) -> None:
@@ -56,7 +56,7 @@ def _multiply(edit: Edit, node: Any, weight: Weight, quantized: tuple[str, str, 
     if node.op_type == "Gemm" and attribute(node, "transB", 0):
         array = np.ascontiguousarray(array.T)
     axis = array.ndim - 1 if weight.axis is not None else None
-    steps = steps_of(array, axis, LARGEST_MULTIPLIED)
+    steps = steps_without_overflow(array, axis, (array.ndim - 2,))
     stored = edit.constant(f"{weight.name}_quantized", to_integers(array, steps, axis))
     width = edit.constant(f"{weight.name}_scale", steps)
     middle = edit.zeros(steps.shape, "int8")

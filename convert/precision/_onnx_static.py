@@ -17,13 +17,12 @@ from typing import Any
 from convert.precision._onnx_edit import Edit, attribute
 from convert.precision._onnx_weights import (
     FEW,
-    LARGEST,
-    LARGEST_MULTIPLIED,
     RECURRENT,
     Weight,
     dequantized,
     gathered,
     steps_of,
+    steps_without_overflow,
     unpacked,
     weights_of,
 )
@@ -54,14 +53,14 @@ Ends = tuple[float, float]
 class Steps:
     """How activations are written as integers: their type, and whether zero lies in the middle.
 
-    `largest` is the largest integer of the weights they are multiplied with.
+    `overflows` where kernels may add products of these and weights in too few bits.
     """
 
     dtype: str  # uint8, or int16 with zero in the middle
     low: int
     high: int
     symmetric: bool = False
-    largest: int = LARGEST
+    overflows: bool = False
 
     def parameters(self, ends: Ends) -> tuple[float, int]:
         """Give the scale and the zero point that hold a range; zero is always exact."""
@@ -78,7 +77,7 @@ class Steps:
         return scale, round(min(max(self.low - low / scale, self.low), self.high)) if not self.symmetric else 0
 
 
-UINT8 = Steps("uint8", 0, 255, largest=LARGEST_MULTIPLIED)
+UINT8 = Steps("uint8", 0, 255, overflows=True)
 INT16 = Steps("int16", -32767, 32767, symmetric=True)
 
 
@@ -222,7 +221,7 @@ class Static:
         (weight,) = weights_of(edit, node)
         array = edit.array(weight.name)
         axis = weight.axis if array.ndim > 1 else None
-        steps = steps_of(array, axis, self.steps.largest)
+        steps = steps_without_overflow(array, axis, weight.depths) if self.steps.overflows else steps_of(array, axis)
         bias = node.input[2] if len(node.input) > 2 else ""
         if bias in edit.constants and attribute(node, "beta", 1.0) == 1.0 and len(edit.constants[bias].dims) == 1:
             steps = self._add_bias(node, bias, steps, self.scales[node.input[0]][0])

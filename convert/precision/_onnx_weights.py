@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,19 +29,24 @@ FEW = 64
 #: The largest integer of a weight: all of int8 but -128, so that zero lies in the middle.
 LARGEST = 127
 
-#: The same where it is multiplied with uint8 activations. NOTE: Why: on x86 processors without VNNI, ONNX Runtime's
-#: kernels add two products in 16 bits and saturate without a word (onnxruntime#6004, #14642): 2 * 255 * 64 is the most
-#: that fits. With 127, a digits network measured 18.5 dB on an AMD Zen 3 instead of 42; and an artifact travels.
-LARGEST_MULTIPLIED = 64
+#: The largest sum of two neighbouring weights of one sign that are multiplied with uint8 activations. NOTE: Why: on x86
+#: processors without VNNI, ONNX Runtime's kernels add two products in 16 bits and saturate without a word
+#: (onnxruntime#6004, #14642); 255 * 128 is the most that fits. With each weight up to 127 and no such bound, a digits
+#: network measured 18.5 dB on an AMD Zen 3 instead of 42; and an artifact travels.
+LARGEST_SUM = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """One constant that is a node's weight: at which input, and its axis of output channels (None: one scale)."""
+    """One constant that is a node's weight: at which input, and its axis of output channels (None: one scale).
+
+    `depths` are the axes over which its products are summed.
+    """
 
     name: str
     position: int
     axis: int | None
+    depths: tuple[int, ...] = ()
 
 
 def weights_of(edit: Edit, node: Any) -> tuple[Weight, ...]:
@@ -58,14 +64,15 @@ def _places(edit: Edit, node: Any) -> Iterator[Weight]:
     second = node.input[1]
     rank = edit.ranks.get(second, 0)
     if node.op_type == "Conv":
-        yield Weight(second, 1, 0)
+        yield Weight(second, 1, 0, tuple(range(1, rank)))
     elif node.op_type == "ConvTranspose":
         yield Weight(second, 1, 1)
     elif node.op_type == "Gemm":
-        yield Weight(second, 1, 0 if attribute(node, "transB", 0) else 1)
+        turned = bool(attribute(node, "transB", 0))
+        yield Weight(second, 1, 0 if turned else 1, (1 if turned else 0,))
     elif node.op_type == "MatMul" and rank >= 2:
         # ONNX Runtime's integer kernels take a scale per column of a matrix, and one scale of a stack of them.
-        yield Weight(second, 1, 1 if rank == 2 else None)
+        yield Weight(second, 1, 1 if rank == 2 else None, (rank - 2,))
     elif node.op_type in RECURRENT:
         yield Weight(second, 1, 1)
         yield Weight(node.input[2], 2, 1)
@@ -73,8 +80,8 @@ def _places(edit: Edit, node: Any) -> Iterator[Weight]:
         yield Weight(node.input[0], 0, None)
 
 
-def steps_of(array: np.ndarray, axis: int | None, largest: int = LARGEST) -> np.ndarray:
-    """Give the width of one step, float32, per channel of `axis` or for all: the greatest magnitude over `largest`.
+def steps_of(array: np.ndarray, axis: int | None) -> np.ndarray:
+    """Give the width of one step, float32, per channel of `axis` or for all: the greatest magnitude over `LARGEST`.
 
     A channel of zeros has the step of the coarsest other one, so that its bias can still be written in it.
     """
@@ -83,7 +90,32 @@ def steps_of(array: np.ndarray, axis: int | None, largest: int = LARGEST) -> np.
     axes = tuple(place for place in range(array.ndim) if place != axis) if axis is not None else None
     most = np.abs(array).max(axis=axes)
     fallback = most.max() or 1.0
-    return np.asarray(np.where(most > 0, most, fallback) / largest, np.float32)
+    return np.asarray(np.where(most > 0, most, fallback) / LARGEST, np.float32)
+
+
+def steps_without_overflow(array: np.ndarray, axis: int | None, depths: tuple[int, ...]) -> np.ndarray:
+    """Give steps as `steps_of` does, wide enough that no two neighbours along what is summed exceed `LARGEST_SUM`.
+
+    `depths` are the axes that are summed over. Kernels lay them out in their order, or, of a convolution's, with the
+    channels last; neighbours in either are kept apart.
+    """
+    import numpy as np
+
+    channels = [] if axis is None else [axis]
+    others = [place for place in range(array.ndim) if place not in (*channels, *depths)]
+    widest = np.zeros(array.shape[axis] if axis is not None else 1)
+    for order in (depths, (*depths[1:], *depths[:1])):
+        rows = np.transpose(array, (*channels, *others, *order)).reshape(len(widest), -1, _size(array, depths))
+        for side in (np.maximum(rows, 0), np.maximum(-rows, 0)):
+            sums = side[..., 1:] + side[..., :-1] if side.shape[-1] > 1 else side
+            widest = np.maximum(widest, sums.max(axis=(1, 2), initial=0.0))
+    # Each of two neighbours may be rounded up by half a step.
+    found = np.maximum(steps_of(array, axis), (widest if axis is not None else widest[0]) / (LARGEST_SUM - 1))
+    return np.asarray(np.nextafter(found.astype(np.float32), np.float32(np.inf)), np.float32)
+
+
+def _size(array: np.ndarray, axes: tuple[int, ...]) -> int:
+    return math.prod(array.shape[axis] for axis in axes)
 
 
 def to_integers(array: np.ndarray, steps: np.ndarray, axis: int | None) -> np.ndarray:
