@@ -50,8 +50,12 @@ def judge(
     farthest: float | None = None,
     nudged: Outputs | None = None,
     among: tuple[str, ...] = (),
+    *,
+    elsewhere: bool = False,
 ) -> Verdict:
     """Compare an artifact's outputs with its source's, over every case both could run, `among` some where given.
+
+    `elsewhere` says that other kernels answered than those that proved the artifact, which have more room.
 
     A reduced precision is judged against its `ideal`'s outputs, which have the artifact's names: by R, and by D where
     there is a bound on it, `farthest`, from which `nudged`, the outputs of the ideal with its constants nudged, can
@@ -97,7 +101,7 @@ def judge(
         outputs = []
         for expected, found in binding.outputs:
             arrays = (native, actual, exact, simulated, swayed)
-            sides = Sides(expected, found, *arrays, dict(cases.twins), cases.extremes, elsewhere=bool(among))
+            sides = Sides(expected, found, *arrays, dict(cases.twins), cases.extremes, elsewhere=elsewhere)
             whole = native[f"{usable[0]}/{expected}"].dtype.kind != "f"
             outputs.append(
                 compare(sides, usable, precision) if whole else measure(sides, usable, precision, beyond, farthest)

@@ -281,14 +281,16 @@ def prove(
         judged = parity.judge(*sides, farthest, nudged)
     # NOTE: Why the proven run stands for the ideal: on the case or two that a path may have run, an artifact may err
     # more or less than its ideal by luck, and its proven run alike. Not by D: integer kernels round in their own ways.
-    peer = ideal if judged.status is Status.FAIL else ran
+    # What may acquit one that failed is held against the ideal and its own bound.
+    proven = judged.status is Status.PASS
+    peer = ran if proven else ideal
     if not baseline.cases.steps:
         judged = paths.judge_paths(
             artifact.format,
             judged,
             elsewhere,
             lambda other: parity.judge(
-                baseline.outputs, other, baseline.cases, binding, precision, peer, among=other.cases
+                baseline.outputs, other, baseline.cases, binding, precision, peer, among=other.cases, elsewhere=proven
             ),
         )
     said = tuple(Finding("ideal", Status.PASS, note) for note in notes)
