@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
@@ -69,6 +70,7 @@ class Talk:
     def __init__(self, *, quiet: bool) -> None:
         self._began = time.monotonic()
         self._quiet = quiet
+        self._writing = threading.Lock()
         self._status: Status | None = None
 
     def __enter__(self) -> Talk:
@@ -93,7 +95,10 @@ class Talk:
             self._status.console.print(f"[dim]{time.monotonic() - self._began:6.1f} s[/dim]  {escape(line)}")
             self._status.update(escape(line))
         else:
-            print(f"{time.monotonic() - self._began:6.1f} s  {line}", file=sys.stderr, flush=True)
+            # In one piece, since stages run side by side: print() writes the end of a line as a second piece.
+            with self._writing:
+                sys.stderr.write(f"{time.monotonic() - self._began:6.1f} s  {line}\n")
+                sys.stderr.flush()
 
 
 @contextlib.contextmanager
