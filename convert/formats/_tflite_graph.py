@@ -62,32 +62,38 @@ class Additions:
 
     def size(self, size: Size | int) -> int:
         """Compute a size, as an int32 without axes; gives the tensor's index."""
-        if isinstance(size, int):
-            return self.scalar(size)
-        if size not in self._made:
-            parts = [self._dimension(name) for name in size.dimensions]
-            if size.factor != 1:
-                parts.append(self.scalar(size.factor))
-            total = parts[0]
-            for part in parts[1:]:
-                total = self.add("MUL", (total, part), (), INT32)
-            if size.offset:
-                total = self.add("ADD", (total, self.scalar(size.offset)), (), INT32)
-            self._made[size] = total
-        return self._made[size]
+        return self._computed(size, ()) if isinstance(size, Size) else self.scalar(size)
 
     def vector(self, sizes: Sequence[Size | int]) -> int:
-        """Compute a vector of sizes, as shapes are given to operators; gives the tensor's index."""
+        """Compute a vector of sizes, as shapes are given to operators; gives the tensor's index.
+
+        NOTE: Why parts are vectors that are concatenated, not packed: LiteRT computes SHAPE, GATHER, MUL and
+        CONCATENATION of them as it prepares a graph, but PACK only as it runs it (tflite/kernels/pack.cc). A shape that
+        is known no sooner makes what has it dynamic; then LiteRT prepares the rest of the graph again in every run,
+        and from the second on XNNPACK's parts may answer from memory that was given back (LiteRT 2.3).
+        """
         import numpy as np
 
-        fixed = [size for size in sizes if isinstance(size, int)]
-        if len(fixed) == len(sizes):
-            return self.constant(np.array(fixed, np.int32))
-        key = ("vector", *sizes)
-        if key not in self._made:
-            parts = [self.size(size) for size in sizes]
-            self._made[key] = self.add("PACK", parts, (len(parts),), INT32, valuesCount=len(parts), axis=0)
-        return self._made[key]
+        parts = [
+            self._computed(part, (1,)) if isinstance(part, Size) else self.constant(np.array(part, np.int32))
+            for part in _joined(sizes)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return self.add("CONCATENATION", parts, (len(sizes),), INT32, axis=0)
+
+    def _computed(self, size: Size, shape: tuple[int, ...]) -> int:
+        """Compute a size in the form of an int32 without axes, or of a vector of one."""
+        import numpy as np
+
+        numbers = {value: self.constant(np.full(shape, value, np.int32)) for value in (size.factor, size.offset)}
+        parts = [self._dimension(name, shape) for name in size.dimensions]
+        if size.factor != 1:
+            parts.append(numbers[size.factor])
+        total = parts[0]
+        for part in parts[1:]:
+            total = self.add("MUL", (total, part), shape, INT32)
+        return self.add("ADD", (total, numbers[size.offset]), shape, INT32) if size.offset else total
 
     def add(
         self,
@@ -125,14 +131,17 @@ class Additions:
         self._made[key] = operator.outputs[0]
         return self._made[key]
 
-    def _dimension(self, name: str) -> int:
-        """Read one free dimension from the shape of an input that has it."""
+    def _dimension(self, name: str, shape: tuple[int, ...]) -> int:
+        """Read one free dimension, in the form of `shape`, from that of an input that has it."""
+        import numpy as np
+
         tensor, axis = self._places[name]
         rank = len(self.graph.tensors[tensor].shape)
         from ai_edge_litert.schema_py_generated import TensorType
 
-        shape = self.add("SHAPE", (tensor,), (rank,), INT32, outType=TensorType.INT32)
-        return self.add("GATHER", (shape, self.scalar(axis)), (), INT32, axis=0, batchDims=0)
+        whole = self.add("SHAPE", (tensor,), (rank,), INT32, outType=TensorType.INT32)
+        place = self.constant(np.full(shape, axis, np.int32))
+        return self.add("GATHER", (whole, place), shape, INT32, axis=0, batchDims=0)
 
     def _code(self, schema: Any, kind: str) -> int:
         number = getattr(schema.BuiltinOperator, kind)
@@ -160,3 +169,16 @@ class Additions:
         tensor.name = f"edgeproof/{len(self.graph.tensors)}".encode()
         self.graph.tensors.append(tensor)
         return len(self.graph.tensors) - 1
+
+
+def _joined(sizes: Sequence[Size | int]) -> list[Size | list[int]]:
+    """Join the numbers that stand beside each other."""
+    joined: list[Size | list[int]] = []
+    for size in sizes:
+        if isinstance(size, Size):
+            joined.append(size)
+        elif joined and isinstance(joined[-1], list):
+            joined[-1].append(size)
+        else:
+            joined.append([size])
+    return joined

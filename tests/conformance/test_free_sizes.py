@@ -77,11 +77,22 @@ def hollow(path):
         if index not in made and model.buffers[tensor.buffer].data is None and np.prod(tensor.shape)
     ]
 
+def late(path):
+    "The shapes that are not known yet when the graph is prepared for inputs of other sizes."
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    interpreter = Interpreter(path, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], (3, 5, 8))
+    interpreter.allocate_tensors()
+    shapes = [int(o["inputs"][1]) for o in interpreter._get_ops_details() if o["op_name"] == "RESHAPE"]
+    before = [interpreter.get_tensor(index).tolist() for index in shapes]
+    interpreter.invoke()
+    return [b for b, index in zip(before, shapes) if b != interpreter.get_tensor(index).tolist()] + [None] * (not shapes)
+
 named = tuple(type(spec)(spec.name + "_out", spec.dtype, spec.shape) for spec in outputs)
 net, out = Net().eval(), Path("net.tflite")
 draft = convert(Work(out, net, Signature(inputs, named), out))
 seal(out, draft)
-answers = {"rescues": draft.rescues, "worst": worst(net, str(out)), "hollow": hollow(out)}
+answers = {"rescues": draft.rescues, "worst": worst(net, str(out)), "hollow": hollow(out), "late": late(str(out))}
 try:
     convert(Work(out, Wave(), Signature(inputs, inputs), Path("wave.tflite")))
 except RouteError as error:
@@ -115,3 +126,7 @@ def test_a_size_that_cannot_be_taken_out_of_the_graph_is_refused_with_the_option
 
 def test_no_constant_has_a_size_and_no_bytes(answers):
     assert answers["hollow"] == []
+
+
+def test_computed_shapes_are_known_before_the_graph_runs_so_that_nothing_is_dynamic(answers):
+    assert answers["late"] == []
