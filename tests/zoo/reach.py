@@ -18,9 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from cells import RUN_SECONDS, Store, environment, run, targets, words
 from models import ENTRIES, Entry
 from places import HERE, KEPT
+from saving import OTHER_TRIAL, specs
 
 RESULTS = KEPT / "reach"
 BY_HAND_SECONDS = 900
@@ -84,17 +86,18 @@ def race(entry: Entry, store: Store) -> dict[str, Any]:
     target = json.loads(ran.stdout)["targets"][0]
     if target["status"] != "PASS":
         return {"model": entry.name, "failed": target["reason"]}
+    row = one_row(entry, folder / "row.npz")
     files = {"kept": target["artifact"]["path"]}
     failed = {}
     for converter in ("tflite-converter", "onnx2tf") if entry.saved in KERAS_KINDS else ("litert-torch", "onnx2tf"):
         out = folder / f"{converter}.tflite"
         _, why = by_hand(converter, entry, arguments, out)
-        if why or (why := unusable(out)):
+        if why or (why := unusable(out, row)):
             failed[converter] = why
         else:
             files[converter] = str(out)
     done = subprocess.run(
-        [sys.executable, HERE / "paired.py", *files.values()],
+        [sys.executable, HERE / "paired.py", row, *files.values()],
         capture_output=True, text=True, check=True, env=environment(),
     )  # fmt: skip
     turns = dict(zip(files, json.loads(done.stdout.splitlines()[-1]), strict=True))
@@ -115,10 +118,27 @@ def race(entry: Entry, store: Store) -> dict[str, Any]:
     return found
 
 
-def unusable(path: Path) -> str:
+def one_row(entry: Entry, path: Path) -> Path:
+    """Write inputs at batch 1, the other free dimensions at the sizes that scripts by hand convert at.
+
+    NOTE: Why the same for all files: what a file states for a free dimension is the converter's choice, 1 or 16.
+    """
+    random = np.random.default_rng(5)
+    row = {}
+    for spec in specs(entry):
+        shape = spec.sized({name: 1 if name == "batch" else OTHER_TRIAL for name in spec.free})
+        floats = np.issubdtype(np.dtype(spec.dtype), np.floating)
+        low, high = (spec.low or 0, 1 if spec.high is None else spec.high)
+        values = random.standard_normal(shape) if floats else random.integers(low, high, shape, endpoint=True)
+        row[spec.name] = values.astype(spec.dtype)
+    np.savez(path, **row)
+    return path
+
+
+def unusable(path: Path, row: Path) -> str:
     """Say why a file cannot be run, which converters do not notice; empty where it runs."""
     done = subprocess.run(
-        [sys.executable, HERE / "paired.py", path], capture_output=True, text=True, check=False, env=environment()
+        [sys.executable, HERE / "paired.py", row, path], capture_output=True, text=True, check=False, env=environment()
     )
     return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it crashed"])[-1][:200]
 
