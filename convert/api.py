@@ -65,6 +65,7 @@ def convert(
     trust: bool = False,
     threads: Iterable[int] | None = None,
     protocol: str = DEFAULT,
+    policy: str | os.PathLike[str] = "",
     baseline: str | os.PathLike[str] = "",
     max_regression: float | None = None,
     seed: int = 0,
@@ -116,6 +117,7 @@ def convert(
         search_seconds: time to search for a mixed precision that passes, per artifact; 0 for none.
         self_test: plant faults in every proven artifact and see whether the checks catch them.
         golden: folder for golden vectors of each proven artifact, which `validators.replay` judges a device by.
+        policy: a file of what artifacts are held against beside the tool's own bounds; see `validators.policy`.
         baseline: an artifact of one of the formats, as released before: both are timed now, in turns.
         max_regression: share by which an artifact may be slower than its baseline; None for 0.05.
         gate: how good a reduced artifact has to be, where not as good as the defaults of its precision say.
@@ -153,6 +155,7 @@ def convert(
         seed=seed,
         threads=threads,
         protocol=protocol,
+        policy=str(policy),
         baseline=str(baseline),
         max_regression=max_regression,
         timeout_seconds=timeout_seconds,
@@ -180,6 +183,7 @@ def convert(
                 ("inputs", str(inputs)),
                 ("out", str(out)),
                 ("seed", str(seed or "")),
+                ("policy", str(policy)),
                 ("baseline", str(baseline)),
                 ("max-regression", "" if max_regression is None else f"{max_regression * 100:g}%"),
                 ("protocol", protocol if protocol != DEFAULT else ""),

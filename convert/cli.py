@@ -116,6 +116,8 @@ def main(
     golden: str,
     self_test: bool,
     seed: int,
+    policy: str,
+    no_policy: bool,
     baseline: str,
     max_regression: str,
     protocol: str,
@@ -166,6 +168,8 @@ def main(
         if only_plan:
             show_plan(api.candidates(model, targets, via=via, allow=allow), as_json=as_json)
             return
+        from validators.enforcement import found_policy
+
         with Talk(quiet=quiet) as say:
             report = api.convert(
                 model,
@@ -177,6 +181,7 @@ def main(
                 trust=trust,
                 threads=threads_of(threads),
                 protocol=protocol,
+                policy=found_policy(policy, ignored=no_policy),
                 baseline=baseline,
                 max_regression=share_of(max_regression, "max-regression"),
                 seed=seed,
@@ -213,6 +218,8 @@ def refuse_with_inspect() -> None:
         "out",
         "seed",
         "protocol",
+        "policy",
+        "no_policy",
         "baseline",
         "max_regression",
         "threads",

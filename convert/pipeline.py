@@ -22,6 +22,7 @@ from convert.trials import Bench, artifact_name
 from convert.worker import Workers, limits_of
 from validators import golden
 from validators.beside import set_beside
+from validators.enforcement import enforce, read_enforced, require_known_outputs
 from validators.inputs import USER_FILE, read_user_file, specs_of
 from validators.prove import Baseline, Proof, load_source, prove, timing_environment
 from validators.regression import applies, check_baseline, regress
@@ -46,6 +47,7 @@ def run(request: Request, say: Say) -> Report:
     wish = Wish(source.kind, request.allow)
     targets = plan.targets(request.targets, wish)
     check_request(request, wish, targets)
+    enforced = read_enforced(request.policy)
     user = read_user_file(Path(request.inputs_file)) if request.inputs_file else None
     options = dataclasses.replace(request.options, examples=specs_of(user)) if user else request.options
     with (
@@ -56,6 +58,7 @@ def run(request: Request, say: Say) -> Report:
         warm(workers, request, wish, targets)
         facts, load_stage = load_source(workers, source, options)
         layout.require_image(facts.signature, request.layout)
+        require_known_outputs(enforced, (spec.name for spec in facts.signature.outputs))
         current = Run(request, source, options, facts, workers, say)
         check_source(current)
         calibration = prepare(current)
@@ -69,7 +72,7 @@ def run(request: Request, say: Say) -> Report:
         finished = [report for base, reduced in made for report in timed(bench, base, reduced)]
         proofs = {item.report.label: item.proof for base, reduced in made for item in (base, *reduced)}
         tested = [test(current, baseline, proofs[item.label], item) for item in finished]
-        held = [compare(current, user, item) for item in tested]
+        held = [enforce(workers, enforced, compare(current, user, item)) for item in tested]
         placed = [keep_golden(request, baseline, proofs[item.label], place(request, item)) for item in held]
         report = assemble(
             command=request.command,
@@ -80,6 +83,7 @@ def run(request: Request, say: Say) -> Report:
             targets=tuple(placed),
             path=str(request.folder / "report.json"),
             calibration=calibration,
+            policy=enforced.path,
         )
         folder.write_text(Path(report.path), RENDERINGS["json"].render(report))
     return report
@@ -168,8 +172,9 @@ def place(request: Request, target: TargetReport) -> TargetReport:
     if artifact is None or target.kept is None:
         return target
     proven = target.attempts[target.kept].status is Status.PASS
-    if target.regression is not None and target.regression.status is not Status.PASS:
-        proven = False  # what was released is not replaced by what may be slower
+    beside = (target.regression, target.policy, *target.budgets)
+    if any(held is not None and held.status is not Status.PASS for held in beside):
+        proven = False  # what was released is not replaced by what may be slower, or cost too much
     home = request.folder if proven else request.folder / folder.UNPROVEN
     path = folder.place(Path(artifact.path), home, map(Path, artifact.companions))
     companions = tuple(str(home / Path(companion).name) for companion in artifact.companions)

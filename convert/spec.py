@@ -305,6 +305,7 @@ class Request:
     golden: str = ""  # folder for golden vectors of what is proven
     baseline: str = ""  # an artifact released before, to be held against
     max_regression: float | None = None  # share by which it may be slower than that; None for the default
+    policy: str = ""  # a file of what artifacts are held against beside the tool's own bounds
     command: str = ""
 
     @cached_property

@@ -374,10 +374,18 @@ def running(*, proves: bool, answer: str) -> Options:
         metavar="N[,N]",
         help="Threads to time at.  [default: 1; of the protocol release 1,4]",
     )
+    policy = click.option(
+        "--policy",
+        default="",
+        metavar="FILE.toml",
+        help="What your team holds artifacts against, budgets among it; docs/latency.md shows one.  [default: "
+        "edgeproof.toml in the working folder, where there is one]",
+    )
+    no_policy = click.option("--no-policy", is_flag=True, help="Ignore an edgeproof.toml in the working folder.")
     return adding(
         *((golden, self_test) if proves else ()),
         click.option("--seed", default=0, show_default=True, metavar="N", help="Seed of the generated inputs."),
-        *((baseline, regression, protocol, threads) if proves else ()),
+        *((policy, no_policy, baseline, regression, protocol, threads) if proves else ()),
         click.option("--timeout", default=1800.0, show_default=True, metavar="SECONDS", help="Limit of each stage."),
         click.option(
             "--memory-limit",

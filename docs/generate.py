@@ -1,4 +1,4 @@
-"""Write what is generated from the code: the schema of the report, and the help texts in the README."""
+"""Write what is generated from the code: the schemas of reports and policies, and the help texts in the README."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from click.testing import CliRunner
 
 from convert.cli import main as convert
 from validators.cli import main as validators
+from validators.policy_schema import schema as policy_schema
 from validators.reports.json import schema
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = ROOT / "docs" / "report.schema.json"
+POLICY_SCHEMA = ROOT / "docs" / "policy.schema.json"
 README = ROOT / "README.md"
 COMMANDS = {"convert": convert, "validators": validators}
 
@@ -21,6 +23,11 @@ COMMANDS = {"convert": convert, "validators": validators}
 def schema_text() -> str:
     """Give the published JSON schema of `report.json`."""
     return json.dumps(schema(), indent=1, sort_keys=True) + "\n"
+
+
+def policy_schema_text() -> str:
+    """Give the published JSON schema of a policy file."""
+    return json.dumps(policy_schema(), indent=1, sort_keys=True) + "\n"
 
 
 def readme_text(current: str) -> str:
@@ -36,4 +43,5 @@ def readme_text(current: str) -> str:
 
 if __name__ == "__main__":
     SCHEMA.write_text(schema_text(), encoding="utf-8")
+    POLICY_SCHEMA.write_text(policy_schema_text(), encoding="utf-8")
     README.write_text(readme_text(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -31,6 +31,7 @@ from convert.spec import (
     specs_from,
 )
 from convert.worker import Workers, limits_of
+from validators.enforcement import enforce, read_enforced, require_known_outputs
 from validators.golden import check_place
 from validators.golden import write as write_golden
 from validators.inputs import read_user_file, specs_of
@@ -60,6 +61,7 @@ def validate(
     trust: bool = False,
     threads: Iterable[int] | None = None,
     protocol: str = DEFAULT,
+    policy: str | os.PathLike[str] = "",
     baseline: str | os.PathLike[str] = "",
     max_regression: float | None = None,
     seed: int = 0,
@@ -89,7 +91,7 @@ def validate(
         self_test: plant faults in the artifact where it passes and see whether the checks catch them.
         golden: folder for golden vectors of the artifact where it passes; see `validators.golden`.
         layout: of the artifact's image inputs, where it is not the reference's and the file does not say so.
-        baseline, max_regression: as in `convert.convert`; the baseline is of the artifact's format.
+        policy, baseline, max_regression: as in `convert.convert`; the baseline is of the artifact's format.
         threads, protocol, seed, timeout_seconds, memory_bytes, signature, fix, allow, say: as in `convert.convert`.
 
     Returns:
@@ -117,6 +119,7 @@ def validate(
     if base and (found := recognise(Path(base))).name != form.name:
         raise UsageError(f"--base {base} is {found.title}, and {path} is {form.title}", fix="give one of its format")
     check_baseline(str(baseline), max_regression, (form.name,))
+    enforced = read_enforced(str(policy))
     runtime = runtime_for(form.name)
     source = identify(Path(reference))
     specs = (input,) if isinstance(input, str) else tuple(input)
@@ -149,6 +152,7 @@ def validate(
                 raise UsageError(
                     f"--base {base} is {found_in_base.precision} itself", fix="give the float artifact, or leave it out"
                 )
+        require_known_outputs(enforced, (spec.name for spec in facts.signature.outputs))
         say("running the reference")
         ran = run_source(workers, source, options, facts.signature, seed=seed, user=user, gate=gate)
         say(f"running {path} with {runtime.title}")
@@ -180,6 +184,7 @@ def validate(
                 say(f"comparing with {baseline}")
                 held = regress(workers, str(baseline), made, max_regression, form.name, seed=seed, user=user, say=say)
                 target = target if held is None else held_against(target, held)
+            target = enforce(workers, enforced, target)
             if golden and target.status is Status.PASS:
                 index = write_golden(Path(golden), ran, made, proof)
                 target = dataclasses.replace(target, golden=str(index))
@@ -197,6 +202,7 @@ def validate(
                     ("inputs", str(inputs)),
                     ("out", str(out)),
                     ("seed", str(seed or "")),
+                    ("policy", str(policy)),
                     ("baseline", str(baseline)),
                     ("max-regression", "" if max_regression is None else f"{max_regression * 100:g}%"),
                     ("protocol", protocol if protocol != DEFAULT else ""),
@@ -218,6 +224,7 @@ def validate(
             reference=dataclasses.replace(ran.report, stages=(load_stage, *ran.report.stages)),
             targets=(target,),
             path=str(home / "report.json"),
+            policy=enforced.path,
         )
         folder.write_text(Path(report.path), RENDERINGS["json"].render(report))
     return report

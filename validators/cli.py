@@ -69,6 +69,8 @@ def main(
     golden: str,
     self_test: bool,
     seed: int,
+    policy: str,
+    no_policy: bool,
     baseline: str,
     max_regression: str,
     protocol: str,
@@ -85,6 +87,7 @@ def main(
     with exits():
         # NOTE: Why imported here: --help must not wait for anything.
         from validators.api import validate
+        from validators.enforcement import found_policy
         from validators.reports import RENDERINGS
 
         with Talk(quiet=quiet) as say:
@@ -99,6 +102,7 @@ def main(
                 trust=trust,
                 threads=threads_of(threads),
                 protocol=protocol,
+                policy=found_policy(policy, ignored=no_policy),
                 baseline=baseline,
                 max_regression=share_of(max_regression, "max-regression"),
                 seed=seed,

@@ -9,6 +9,7 @@ from typing import Any
 
 from validators.runtimes import cannot_open
 
+FORMAT = "tflite"  # of the files it is about
 DELEGATE = "DELEGATE"  # what the interpreter calls a node that stands for a part of the graph
 
 
@@ -27,6 +28,12 @@ class Delegation:
     delegated: int
     undelegated: tuple[tuple[str, int], ...] = ()
     left: tuple[int, ...] = ()  # the first output of each that it left, as the file counts tensors
+
+    @property
+    def share(self) -> float:
+        """The share of operators that the delegate took; 1 where there are none."""
+        total = self.delegated + sum(count for _, count in self.undelegated)
+        return self.delegated / total if total else 1.0
 
     def describe(self) -> str:
         """Say in a few words why the file may be slow; empty where the delegate runs all of it in one part."""

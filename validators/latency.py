@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from validators.interval import Intervals, of_median, of_memory, of_processes
 from validators.memory import Marks, Memory, held, highest, reset_peak
 from validators.openings import Opening, openings
 from validators.protocol import DEFAULT, P90_RUNS, P99_RUNS, PROTOCOLS, ROTATION, Protocol, cores, pinned
@@ -60,6 +61,7 @@ class Block:
     windows: int = 1
     pinned: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    marked: bool = True  # whether the memory is of the artifact alone: the process's mark was started over
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Measurement:
     `peak_added_bytes` is the highest resident memory during load and inference less what the process held before.
     `load_seconds` and `first_seconds` are medians of the `openings`. `cpu_*` is the process's CPU time of all threads
     in the same runs, withheld for reasons of its own. `outliers` are far slower than the rest and in every number.
+    `intervals` are what budgets are held against, `samples` the files of every timing, one per process.
     """
 
     threads: int
@@ -97,6 +100,13 @@ class Measurement:
     pinned: tuple[int, ...] = ()  # cores that the processes were kept on
     memory: Memory | None = None
     notes: tuple[str, ...] = ()
+    intervals: Intervals | None = None
+    samples: tuple[str, ...] = ()
+
+    @property
+    def cold_start_seconds(self) -> float | None:
+        """The median of load and first inference together; None where nothing was opened."""
+        return statistics.median(load + first for load, first in self.openings) if self.openings else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +193,7 @@ def measure(job: Timing) -> Block:
         window.windows,
         kept_on,
         tuple(notes),
+        resettable,
     )
 
 
@@ -254,6 +265,8 @@ def combined(blocks: Sequence[Block], threads: int, protocol: Protocol) -> Measu
         notes.append(f"only {distinct} distinct input(s) in rotation")
     if threads > cores():
         notes.append(f"{threads} threads on {cores()} core(s): they wait for each other")
+    peaks = [max(block.memory.load.resident, block.memory.run.resident) for block in blocks]
+    between = of_memory(peaks, marked=all(block.marked for block in blocks))
     return dataclasses.replace(
         found,
         peak_added_bytes=max(memory.load.resident, memory.run.resident),
@@ -263,6 +276,8 @@ def combined(blocks: Sequence[Block], threads: int, protocol: Protocol) -> Measu
         inputs=distinct,
         pinned=blocks[0].pinned,
         notes=(*found.notes, *notes),
+        intervals=dataclasses.replace(found.intervals or Intervals(), memory=between),
+        samples=tuple(block.samples for block in blocks),
     )
 
 
@@ -316,6 +331,11 @@ def summarise(
         openings=tuple(opened),
         processes=len(blocks),
         notes=(f"{protocol.name} leaves nothing out: {unstable}",) if unstable and shown else (),
+        intervals=Intervals(
+            None if withheld else of_processes(walls),
+            None if cpu_withheld else of_processes(cpus),
+            of_median([load + first for load, first in opened]),
+        ),
     )
 
 

@@ -12,6 +12,9 @@ sqnr_db = 60
 min_sqnr_db = 30
 min_agreement = 0.995
 max_accuracy_drop = 0.005
+[budget]                # of every artifact; [budget.tflite], [budget.int8], [budget.tflite.int8] of some
+latency_ms = 5
+memory_bytes = "30 MiB"
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import difflib
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +32,9 @@ from typing import Any
 import msgspec
 
 from convert.errors import UsageError
+from convert.formats import FORMATS
 from convert.spec import PRECISIONS
+from validators.budget import COUNT, KEYS, THREADS, Limit, budgeted, findings
 from validators.decision import Bounds, bounds, decide
 from validators.quality import Quality
 from validators.report import Report, TargetReport
@@ -37,6 +43,10 @@ from validators.verdict import Finding, OutputParity, Status, Verdict
 
 PARITY = ("ratio", "case_factor", "floor", "scaled_max", "distance", "changed_share", "max_abs", "sqnr_db")
 QUALITY = ("min_sqnr_db", "min_agreement", "max_accuracy_drop")
+BUDGET = (*KEYS, THREADS)
+
+#: The policy that is used where it lies in the working folder and nothing else is said.
+NAME = "edgeproof.toml"
 
 Numbers = Mapping[str, float]
 
@@ -50,6 +60,20 @@ class Policy:
     outputs: Mapping[str, Numbers] = field(default_factory=dict)
     quality: Numbers = field(default_factory=dict)
     quality_of: Mapping[str, Numbers] = field(default_factory=dict)  # by precision
+    budget: Mapping[str, Mapping[str, Limit]] = field(default_factory=dict)  # by "", target, precision, or both
+
+    @property
+    def on_answers(self) -> bool:
+        """Whether it states anything about what an artifact answers, beside what it costs."""
+        return any((self.parity, self.parity_of, self.outputs, self.quality, self.quality_of))
+
+    def limits(self, target: str, precision: str) -> Mapping[str, Limit]:
+        """Give what a target may cost; the nearest statement wins: that of both, of the target, of the precision."""
+        return {
+            key: limit
+            for table in ("", precision, target, f"{target}.{precision}")
+            for key, limit in self.budget.get(table, {}).items()
+        }
 
     def bounds(self, precision: str, output: str, distance: float | None, *, elsewhere: bool = False) -> Bounds:
         """Give the bounds of one output; the nearest statement wins. `distance` is the bound on D that was used.
@@ -75,14 +99,52 @@ def read_policy(path: Path) -> Policy:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is no TOML: {error}", fix="write it as docs/parity.md shows") from error
-    _known(path, "", found, ("parity", "outputs", "quality"))
+    _known(path, "", found, ("parity", "outputs", "quality", "budget"))
     parity, parity_of = _section(path, "parity", found, PARITY)
     quality, quality_of = _section(path, "quality", found, QUALITY)
     outputs = {
         name: _numbers(path, f"outputs.{name}", held, PARITY)
         for name, held in _table(path, "outputs", found.get("outputs", {})).items()
     }
-    return Policy(parity, parity_of, outputs, quality, quality_of)
+    return Policy(parity, parity_of, outputs, quality, quality_of, _budget(path, found.get("budget", {})))
+
+
+def _budget(path: Path, held: Any) -> dict[str, dict[str, Limit]]:
+    """Read the limits of every artifact, of targets, of precisions, and of targets at a precision."""
+    forms = tuple(FORMATS.names())
+    found = {"": _limits(path, "budget", held, (*forms, *PRECISIONS))}
+    for name, table in held.items():
+        if name in KEYS or name == THREADS:
+            continue
+        place = f"budget.{name}"
+        inner = PRECISIONS if name in forms else ()
+        if (
+            name in PRECISIONS
+            and isinstance(table, dict)
+            and (wrong := next((key for key in table if key in forms), ""))
+        ):
+            raise UsageError(f"{path}: [{place}] has no {wrong!r}", fix=f"write it as [budget.{wrong}.{name}]")
+        found[name] = _limits(path, place, table, inner)
+        for precision in inner:
+            if precision in table:
+                found[f"{name}.{precision}"] = _limits(path, f"{place}.{precision}", table[precision], ())
+    return found
+
+
+def _limits(path: Path, name: str, held: Any, tables: tuple[str, ...]) -> dict[str, Limit]:
+    """Read the limits of one table, which may have others in it."""
+    held = _table(path, name, held)
+    _known(path, name, held, (*BUDGET, *tables))
+    found = {}
+    for key, value in held.items():
+        if key not in BUDGET:
+            continue
+        unit = KEYS[key].unit if key in KEYS else COUNT
+        number, stated = unit.read(value, f"{path}: {name}.{key}")
+        if key == THREADS and (number < 1 or number != int(number)):
+            raise UsageError(f"{path}: {name}.{key} is {value!r}", fix="give a whole number above zero")
+        found[key] = Limit(number, stated, f"[{name}]")
+    return found
 
 
 def _section(
@@ -162,17 +224,34 @@ def judge(report: Report, policy: Policy) -> tuple[Judged, ...]:
         for attempt in target.attempts
         for output in (attempt.parity.outputs if attempt.parity else ())
     }
-    for name in policy.outputs:
-        if known and name not in known:
-            raise UsageError(
-                f"the policy is on the output {name!r}, and the report has {', '.join(sorted(known))}",
-                fix="name the outputs as the report does",
-            )
+    require_outputs(policy, known, "the report")
     return tuple(Judged(target.label, target.status, _target(target, policy)) for target in report.targets)
 
 
+def require_outputs(policy: Policy, known: AbstractSet[str], holder: str) -> None:
+    """Raise UsageError for a policy on an output that is not among the `known` ones, where there are any."""
+    for name in policy.outputs:
+        if known and name not in known:
+            raise UsageError(
+                f"the policy is on the output {name!r}, and {holder} has {', '.join(sorted(known))}",
+                fix="name the outputs as the report does",
+            )
+
+
 def _target(target: TargetReport, policy: Policy) -> Verdict:
-    """Judge the kept attempt of a target."""
+    """Judge the kept attempt of a target, and what it costs."""
+    answers = judge_answers(target, policy)
+    costs = findings(budgeted(target, policy.limits(target.target, target.precision)))
+    if not costs or target.artifact is None:
+        return answers
+    found = Verdict.of((*answers.findings, *costs), answers.outputs, passed=answers.reason)
+    status = Status.worst((answers.status, found.status))
+    said = found if found.status is status and answers.status is not status else answers
+    return dataclasses.replace(found, status=status, reason=said.reason)
+
+
+def judge_answers(target: TargetReport, policy: Policy) -> Verdict:
+    """Judge what the kept attempt of a target answers."""
     attempt = target.attempts[target.kept] if target.kept is not None else None
     if attempt is None or attempt.structure is None or attempt.parity is None:
         return Verdict.failed("made", target.reason)

@@ -11,6 +11,8 @@ from enum import Enum
 from convert.formats import Foreign
 from convert.recipe import Calibration, Recipe
 from convert.spec import FP32, Artifact, ModelFacts, SourceFile
+from validators.budget import Budgeted
+from validators.delegation import Delegation
 from validators.environment import machine, versions
 from validators.latency import Measurement
 from validators.quality import Quality
@@ -137,6 +139,9 @@ class TargetReport:
     self_test: SelfTest | None = None  # of what is proven, where it was asked for
     golden: str = ""  # the index of its golden vectors
     regression: Regression | None = None  # against the artifact released before, where one was given
+    policy: Verdict | None = None  # by a policy that states something of answers
+    budgets: tuple[Budgeted, ...] = ()  # what it may cost by a policy, each limit with what became of it
+    delegation: Delegation | None = None  # looked at where a budget is on it
     remarks: tuple[str, ...] = ()
 
     @property
@@ -189,6 +194,7 @@ class Report:
     machine: dict[str, str]
     path: str = ""  # of report.json
     calibration: Calibration | None = None
+    policy: str = ""  # the file that artifacts were held against
 
     @property
     def exit_code(self) -> int:
@@ -208,6 +214,7 @@ def assemble(
     targets: tuple[TargetReport, ...],
     path: str,
     calibration: Calibration | None = None,
+    policy: str = "",
 ) -> Report:
     """Put a report together; `started` is the monotonic time at which the run began."""
     return Report(
@@ -223,4 +230,5 @@ def assemble(
         machine=machine(),
         path=path,
         calibration=calibration,
+        policy=policy,
     )

@@ -30,6 +30,23 @@ def test_a_report_is_judged_as_it_was_and_by_a_policy(judge, converted, tmp_path
     assert {item["verdict"]["status"] for item in found} == {"FAIL"}
 
 
+def test_a_budget_is_judged_from_the_report_alone_and_found_in_the_working_folder(judge, converted, tmp_path):
+    folder = converted("digits.pt").folder
+    policy = tmp_path / "edgeproof.toml"
+    policy.write_text("[budget]\nfile_bytes = '1 MiB'\n")
+    ran = judge(folder)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("policy: edgeproof.toml\n")
+    assert "at most 1 MiB by [budget]" in ran.stdout
+    policy.write_text("[budget]\nfile_bytes = '1 KiB'\n")
+    ran = judge(folder)
+    assert (ran.returncode, ran.stderr) == (1, "")
+    assert "(was PASS): FAIL, file_bytes: size " in ran.stdout
+    ran = judge(folder, "--no-policy")
+    assert ran.returncode == 0
+    assert ran.stdout.startswith("policy: none")
+
+
 def test_what_cannot_be_judged_is_refused(judge, converted, tmp_path, refused):
     refused(judge(tmp_path / "nowhere.json"), 2, "there is no report")
     (tmp_path / "torn.json").write_text("{")

@@ -122,3 +122,32 @@ def test_what_is_missing_on_the_command_line_is_named(validate, words):
     assert ran.returncode == 2
     assert ("--reference" if words else "ARTIFACT") in ran.stderr
     assert "--help" in ran.stderr
+
+
+def test_what_costs_more_than_its_budget_does_not_pass(validate, samples, tmp_path):
+    reference = ("--reference", samples / "digits.onnx", "--protocol", "quick", "--quiet")
+    (tmp_path / "edgeproof.toml").write_text(
+        "[budget]\nlatency_ms = 10_000\ncold_start_ms = 10_000\n[budget.onnx]\nfile_bytes = '1 KiB'\n"
+    )
+    ran = validate(samples / "digits.onnx", *reference, "--out", "proof", "--json")
+    assert (ran.returncode, ran.stderr) == (1, "")
+    report = json.loads(ran.stdout)
+    (target,) = report["targets"]
+    assert (report["policy"], target["status"]) == ("edgeproof.toml", "FAIL")
+    assert "--policy edgeproof.toml" in report["command"]
+    found = {item["key"]: item["status"] for item in target["budgets"]}
+    assert found.pop("latency_ms") in ("PASS", "NOT_RUN"), "on a busy machine it is withheld"
+    assert found == {"cold_start_ms": "NOT_RUN", "file_bytes": "FAIL"}, "one opening makes no interval"
+    ran = validate("judge", "proof")
+    assert ran.returncode == 1
+    assert "FAIL, file_bytes: size " in ran.stdout
+
+
+def test_a_policy_that_cannot_be_read_is_refused_before_anything_runs(validate, samples, tmp_path, refused):
+    (tmp_path / "edgeproof.toml").write_text("[budget]\nlatency = 5\n")
+    words = (samples / "digits.onnx", "--reference", samples / "digits.onnx", "--out", "proof")
+    refused(validate(*words), 2, "edgeproof.toml: [budget] has no 'latency'", "latency_ms")
+    refused(validate(*words, "--policy", "nowhere.toml"), 2, "there is no policy nowhere.toml")
+    refused(validate(*words, "--policy", "edgeproof.toml", "--no-policy"), 2, "exclude each other")
+    (tmp_path / "edgeproof.toml").write_text("[outputs.scores]\nmax_abs = 1\n")
+    refused(validate(*words, "--quiet"), 2, "'scores'", "the model has logits")

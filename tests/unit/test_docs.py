@@ -24,6 +24,10 @@ def test_the_published_schema_is_that_of_the_report(generate):
     assert generate.SCHEMA.read_text(encoding="utf-8") == generate.schema_text(), "run make docs"
 
 
+def test_the_published_schema_is_that_of_a_policy(generate):
+    assert generate.POLICY_SCHEMA.read_text(encoding="utf-8") == generate.policy_schema_text(), "run make docs"
+
+
 def test_the_help_in_the_readme_is_that_of_the_commands(generate):
     current = generate.README.read_text(encoding="utf-8")
     assert "Usage: python -m convert" in current

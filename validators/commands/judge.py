@@ -20,10 +20,14 @@ Example:
 @click.command("judge", cls=Command, epilog=EPILOG, context_settings=SETTINGS)
 @click.argument("report")
 @click.option(
-    "--policy", default="", metavar="FILE.toml", help="What to hold the numbers against.  [default: the tool's bounds]"
+    "--policy",
+    default="",
+    metavar="FILE.toml",
+    help="What to hold the numbers against.  [default: edgeproof.toml in the working folder, else the tool's bounds]",
 )
+@click.option("--no-policy", is_flag=True, help="Ignore an edgeproof.toml in the working folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
-def main(report: str, policy: str, *, as_json: bool) -> None:
+def main(report: str, policy: str, *, no_policy: bool, as_json: bool) -> None:
     """Judge the numbers of REPORT, a report.json or its folder, again.
 
     By the built-in bounds or by a policy of your own, from the report alone: no model, artifact or framework is needed.
@@ -35,15 +39,18 @@ def main(report: str, policy: str, *, as_json: bool) -> None:
         import msgspec
 
         from validators.commands import _verdict
-        from validators.policy import Policy, judge, read_back, read_policy
+        from validators.enforcement import found_policy, read_enforced
+        from validators.policy import judge, read_back
         from validators.verdict import Status
 
-        found = judge(read_back(Path(report)), read_policy(Path(policy)) if policy else Policy())
+        held = read_enforced(found_policy(policy, ignored=no_policy))
+        found = judge(read_back(Path(report)), held.policy)
         if as_json:
             deliver(msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
         else:
             deliver(
-                "".join(_verdict.as_text(f"{item.label} (was {item.before.value})", item.verdict) for item in found)
+                f"policy: {held.path or 'none, by the bounds of the tool'}\n"
+                + "".join(_verdict.as_text(f"{item.label} (was {item.before.value})", item.verdict) for item in found)
             )
         sys.exit(0 if all(item.verdict.status is Status.PASS for item in found) else 1)
 

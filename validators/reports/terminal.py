@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from convert.recipe import Calibration, Recipe
+from validators.budget import words_of as budget_words
 from validators.latency import Measurement
 from validators.report import Attempt, Point, Report, Stage, TargetReport
 from validators.reports import RENDERINGS, Rendering
@@ -47,6 +48,8 @@ def render(report: Report) -> str:
         console.print(_calibrated(report.calibration), soft_wrap=True)
     for note in (*report.model.notes, *report.reference.notes):
         console.print(f"note: {escape(note)}", soft_wrap=True)
+    if report.policy:
+        console.print(f"policy: {escape(report.policy)}", soft_wrap=True)
     if report.path:
         console.print(f"report: {escape(report.path)}", soft_wrap=True)
     file = console.file
@@ -176,6 +179,7 @@ def _remarks(target: TargetReport) -> list[str]:
         lines += [f"{name}: self-test: {escape(said)}" for said in words_of(target.self_test)]
     if target.regression is not None and target.regression.status is Status.PASS:
         lines.append(f"{name}: against the baseline: {escape(target.regression.reason)}")
+    lines += [f"{name}: {escape(said)}" for said in budget_words(target.budgets, target.reason)]
     if target.golden:
         lines.append(f"{name}: golden vectors: {escape(target.golden)}")
     if target.recipe_path:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 
+import msgspec
 import pytest
 
 from convert.errors import UsageError
 from validators.decision import Bounds, bounds, decide
+from validators.enforcement import found_policy
 from validators.policy import Policy, read_policy
+from validators.policy_schema import document
+from validators.quantity import bytes_from
 from validators.verdict import OutputParity, Status
 
 RIGHT = OutputParity(
@@ -122,6 +127,20 @@ def test_the_nearest_statement_of_a_policy_wins(tmp_path):
         ("[parity]\nint8 = 3", "is a table"),
         ("outputs = 3", "is a table"),
         ("[quality]\nmin_sqnr = 3", "has no 'min_sqnr'"),
+        ("[budget]\nmemory_mb = 3", "has no 'memory_mb'"),
+        ("[budget]\nlatency_ms = '5'", "is a number"),
+        ("[budget]\nlatency_ms = true", "is a number"),
+        ("[budget]\nlatency_ms = -5", "budget.latency_ms is -5"),
+        ("[budget]\ndelegated_share = 1.5", "budget.delegated_share is 1.5"),
+        ("[budget]\nmemory_bytes = '30 Mi'", "'30 Mi' is no size"),
+        ("[budget]\nmemory_bytes = inf", "is a size"),
+        ("[budget]\nthreads = 0", "budget.threads is 0"),
+        ("[budget]\nthreads = 1.5", "budget.threads is 1.5"),
+        ("[budget.tflit]\nlatency_ms = 5", "has no 'tflit'"),
+        ("[budget.tflite.int9]\nlatency_ms = 5", "has no 'int9'"),
+        ("[budget.int8.tflite]\nlatency_ms = 5", "has no 'tflite'"),
+        ("[budget.tflite]\nint8 = 5", "is a table"),
+        ("budget = 5", "is a table"),
     ],
 )
 def test_a_policy_that_cannot_be_meant_is_refused_with_a_fix(tmp_path, text, said):
@@ -129,6 +148,65 @@ def test_a_policy_that_cannot_be_meant_is_refused_with_a_fix(tmp_path, text, sai
     with pytest.raises(UsageError, match=said) as error:
         read_policy(tmp_path / "policy.toml")
     assert error.value.fix
+
+
+def test_the_fix_names_the_nearest_key_target_and_precision(tmp_path):
+    for text, near in (
+        ("[budget]\nmemory_mb = 3", "memory_bytes"),
+        ("[budget.tflit]\nlatency_ms = 5", "tflite"),
+        ("[budget.onnx.int9]\nlatency_ms = 5", "int8"),
+        ("[budget.int8.tflite]\nlatency_ms = 5", "[budget.tflite.int8]"),
+    ):
+        (tmp_path / "policy.toml").write_text(text)
+        with pytest.raises(UsageError) as error:
+            read_policy(tmp_path / "policy.toml")
+        assert near in error.value.fix
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("12 MiB", 12 << 20), ("300KB", 300_000), ("1.5 kib", 1536), ("7 B", 7), ("2 GB", 2_000_000_000)],
+)
+def test_sizes_are_read_with_their_units(text, count):
+    assert bytes_from(text, "memory") == count
+
+
+@pytest.mark.parametrize("text", ["", "12", "12 M", "-1 MB", "MiB", "1e3 MB", "nan MB", "1 MB 2"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(UsageError, match="is no size"):
+        bytes_from(text, "memory")
+
+
+def test_the_schema_accepts_what_is_read_and_refuses_what_is_not(tmp_path):
+    kind = document()
+    written = (
+        f"{TEXT}[budget]\nlatency_ms = 5\nthreads = 4\nmemory_bytes = '30 MiB'\n[budget.onnx.int8-dynamic]\ncpu_ms = 1"
+    )
+    assert msgspec.convert(tomllib.loads(written), kind).budget.onnx.int8_dynamic.cpu_ms == 1
+    (tmp_path / "policy.toml").write_text(written)
+    read_policy(tmp_path / "policy.toml")
+    for text in (
+        "[budget]\nmemory_mb = 3",
+        "[budget]\nlatency_ms = -1",
+        "[budget]\ndelegated_share = 2",
+        "[budget]\nmemory_bytes = '30 Mi'",
+        "[parity]\nratio = -1",
+        "[parity.int9]\nratio = 1",
+        "[paritty]",
+    ):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(tomllib.loads(text), kind)
+
+
+def test_a_policy_in_the_working_folder_is_found_and_can_be_ignored(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert found_policy("", ignored=False) == ""
+    (tmp_path / "edgeproof.toml").write_text("")
+    assert found_policy("", ignored=False) == "edgeproof.toml"
+    assert found_policy("", ignored=True) == ""
+    assert found_policy("team.toml", ignored=False) == "team.toml"
+    with pytest.raises(UsageError, match="exclude each other"):
+        found_policy("team.toml", ignored=True)
 
 
 def test_a_policy_that_is_not_there_is_refused(tmp_path):

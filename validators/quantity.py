@@ -1,0 +1,36 @@
+"""Sizes as people write them, with a unit, and as numbers of bytes."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from convert.errors import UsageError
+
+#: Bytes in each unit; those with an i count by 1024. Capitals make no difference.
+UNITS: dict[str, int] = {
+    "B": 1,
+    **{f"{prefix}B": int(1000**power) for power, prefix in enumerate("KMGT", 1)},
+    **{f"{prefix}iB": int(1024**power) for power, prefix in enumerate("KMGT", 1)},
+}
+
+PATTERN = r"^\s*(\d+(?:\.\d+)?)\s*([KkMmGgTt]?[Ii]?[Bb])\s*$"
+FORM = 'write a size with its unit, as "12 MiB" or "300 KB"'
+
+
+def bytes_from(text: str, name: str) -> int:
+    """Read `12 MiB`; raises UsageError, naming what it is of, for what is no size."""
+    match = re.match(PATTERN, text)
+    factor = {unit.lower(): count for unit, count in UNITS.items()}.get(match[2].lower()) if match else None
+    if match is None or factor is None or not math.isfinite(float(match[1])):
+        raise UsageError(f"{name} {text!r} is no size", fix=FORM)
+    return round(float(match[1]) * factor)
+
+
+def bytes_text(count: float) -> str:
+    """Write a size for people."""
+    return next(
+        f"{count / UNITS[unit]:.4g} {unit}"
+        for unit in ("GiB", "MiB", "KiB", "B")
+        if count >= UNITS[unit] or unit == "B"
+    )
