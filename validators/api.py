@@ -38,12 +38,16 @@ from validators.inputs import read_user_file, specs_of
 from validators.protocol import DEFAULT, protocol_of
 from validators.prove import load_source, prove, run_source, time_proven
 from validators.quality import check_gate
+from validators.quantity import bytes_from
 from validators.regression import check_baseline, regress
 from validators.report import Report, TargetReport, assemble, held_against
 from validators.reports import RENDERINGS
 from validators.runtimes import runtime_for
 from validators.self_test import self_test as run_self_test
 from validators.structure import BY_NAME, MATCHES, Inspection, inspect
+from validators.sweep import Subjected, largest_batch
+from validators.sweep import sweep as run_sweep
+from validators.swept import require_free, sweeps_from
 from validators.verdict import Status
 
 Say = Callable[[str], None]
@@ -75,6 +79,8 @@ def validate(
     gate: QualityGate | None = None,
     golden: str | os.PathLike[str] = "",
     self_test: bool = False,
+    sweep: Iterable[str] = (),
+    batch_within: str = "",
     say: Say = lambda _: None,
 ) -> Report:
     """Judge an artifact against the model it was made from, by the rules `convert` judges its own by.
@@ -88,6 +94,8 @@ def validate(
         base: path of the float artifact that a quantized one was made of; without it the artifact is held against
             itself in float arithmetic, which shows no fault of its weights and scales.
         gate: how good a quantized artifact has to be; see `convert.convert`.
+        sweep: what to measure the artifact at beside, such as `"batch=1,2,4"` or `"threads=1,2"`.
+        batch_within: a size, such as `"512 MiB"`: find the largest batch whose peak memory is within it.
         self_test: plant faults in the artifact where it passes and see whether the checks catch them.
         golden: folder for golden vectors of the artifact where it passes; see `validators.golden`.
         layout: of the artifact's image inputs, where it is not the reference's and the file does not say so.
@@ -120,6 +128,8 @@ def validate(
         raise UsageError(f"--base {base} is {found.title}, and {path} is {form.title}", fix="give one of its format")
     check_baseline(str(baseline), max_regression, (form.name,))
     enforced = read_enforced(str(policy))
+    sweeps = sweeps_from(sweep)
+    within = bytes_from(batch_within, "--batch-within") if batch_within else 0
     runtime = runtime_for(form.name)
     source = identify(Path(reference))
     specs = (input,) if isinstance(input, str) else tuple(input)
@@ -152,6 +162,7 @@ def validate(
                 raise UsageError(
                     f"--base {base} is {found_in_base.precision} itself", fix="give the float artifact, or leave it out"
                 )
+        require_free(sweeps, within, facts.signature)
         require_known_outputs(enforced, (spec.name for spec in facts.signature.outputs))
         say("running the reference")
         ran = run_source(workers, source, options, facts.signature, seed=seed, user=user, gate=gate)
@@ -174,6 +185,10 @@ def validate(
         target = TargetReport(form.name, made.precision, attempt.status, attempt.reason, made, (attempt,), 0)
         if attempt.status is Status.PASS:
             target = time_proven(workers, ran, target, proof, threads, timing, say)
+            swept = Subjected(ran, made, proof, form.name, seed, timing, (*threads, 1)[0])
+            found = [run_sweep(workers, swept, one, say) for one in sweeps]
+            found += [largest_batch(workers, swept, within, say)] if within else []
+            target = dataclasses.replace(target, sweeps=tuple(found))
             if self_test:
                 judge = functools.partial(
                     prove, workers, ran, match=match, allow=allow, layout=layout, base=str(base), gate=gate
@@ -216,6 +231,8 @@ def validate(
                     *gate_words(gate),
                     ("golden", str(golden)),
                     ("self-test", self_test and not timing.self_test),
+                    *(("sweep", str(one)) for one in sweeps),
+                    ("batch-within", batch_within),
                 ],
             ),
             started=started,

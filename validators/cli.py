@@ -22,7 +22,7 @@ from convert.terminal import (
     threads_of,
 )
 from validators.commands import SETTINGS, others
-from validators.commands._options import against
+from validators.commands._options import against, sweep_options
 
 EPILOG = """\b
 Exit codes: 0 every check passed; 1 a check failed or could not run; 2 usage or input; 3 the reference cannot be
@@ -43,6 +43,7 @@ Examples:
 @artifact_options
 @quality_options
 @model_options
+@sweep_options
 @run_options
 @click.version_option(package_name="edgeproof", prog_name="edgeproof")
 def main(
@@ -75,6 +76,8 @@ def main(
     max_regression: str,
     protocol: str,
     threads: str,
+    sweep: tuple[str, ...],
+    batch_within: str,
     timeout: float,
     memory_limit: float | None,
     as_json: bool,
@@ -115,6 +118,8 @@ def main(
                 base=base,
                 golden=golden,
                 self_test=self_test,
+                sweep=sweep,
+                batch_within=batch_within,
                 gate=QualityGate(labels, metric, min_agreement, max_accuracy_drop, min_sqnr_db),
                 say=say,
             )

@@ -48,6 +48,19 @@ def reset_peak() -> bool:
     return True
 
 
+def limit_allocation(more_bytes: int) -> bool:
+    """Let this process allocate no more than so many bytes beyond what it has; False where the system knows no way.
+
+    Linux holds this limit against all private memory since 4.7, setrlimit(2); an engine that wants more gets an error.
+    """
+    if not _STATUS.exists():
+        return False
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = _fields()["VmData"] + more_bytes
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
+    return True
+
+
 def peak_bytes() -> int:
     """The highest resident memory since the last reset, in bytes."""
     if _STATUS.exists():

@@ -1,4 +1,4 @@
-"""Sizes as people write them, with a unit, and as numbers of bytes."""
+"""Sizes and times as people write them."""
 
 from __future__ import annotations
 
@@ -34,3 +34,10 @@ def bytes_text(count: float) -> str:
         for unit in ("GiB", "MiB", "KiB", "B")
         if count >= UNITS[unit] or unit == "B"
     )
+
+
+def seconds_text(seconds: float) -> str:
+    """Write a time for people."""
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.3g} µs"
+    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.2f} s"

@@ -18,6 +18,7 @@ from validators.latency import Measurement
 from validators.quality import Quality
 from validators.regression import Regression
 from validators.self_test import SelfTest
+from validators.swept import Swept
 from validators.verdict import Status, Verdict
 
 SCHEMA_VERSION = 1
@@ -141,6 +142,7 @@ class TargetReport:
     regression: Regression | None = None  # against the artifact released before, where one was given
     policy: Verdict | None = None  # by a policy that states something of answers
     budgets: tuple[Budgeted, ...] = ()  # what it may cost by a policy, each limit with what became of it
+    sweeps: tuple[Swept, ...] = ()  # what was measured at other sizes and numbers of threads; they decide nothing
     delegation: Delegation | None = None  # looked at where a budget is on it
     remarks: tuple[str, ...] = ()
 

@@ -1,4 +1,4 @@
-"""The options of every command that holds one artifact against the model it was made from."""
+"""The options of commands that hold one artifact against the model it was made from."""
 
 from __future__ import annotations
 
@@ -16,3 +16,20 @@ def against(*, match: str, out: str, base: str) -> Options:
         click.option("--out", default="", metavar="DIR", help=out),
         click.option("--base", default="", metavar="FLOAT", help=base),
     )
+
+
+sweep_options = adding(
+    click.option(
+        "--sweep",
+        multiple=True,
+        metavar="NAME=N[,N]",
+        help="Measure it at these sizes of a free dimension too, such as batch=1,2,4,8, or at threads=1,2,4. Repeat it "
+        "for several.",
+    ),
+    click.option(
+        "--batch-within",
+        default="",
+        metavar="SIZE",
+        help="Find the largest batch whose peak memory is within a size, such as 512MiB.",
+    ),
+)

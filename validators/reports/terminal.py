@@ -14,8 +14,10 @@ from rich.table import Table
 from convert.recipe import Calibration, Recipe
 from validators.budget import words_of as budget_words
 from validators.latency import Measurement
+from validators.quantity import seconds_text as _seconds
 from validators.report import Attempt, Point, Report, Stage, TargetReport
 from validators.reports import RENDERINGS, Rendering
+from validators.reports._sweeps import tables as sweep_tables
 from validators.self_test import words_of
 from validators.verdict import Finding, PathParity, Status
 
@@ -44,6 +46,8 @@ def render(report: Report) -> str:
     for target in report.targets:
         for line in _remarks(target):
             console.print(line, soft_wrap=True)
+        for part in sweep_tables(target):
+            console.print(part)
     if report.calibration is not None:
         console.print(_calibrated(report.calibration), soft_wrap=True)
     for note in (*report.model.notes, *report.reference.notes):
@@ -278,12 +282,6 @@ def _first_line(text: str) -> str:
     """Give the first line, marked where there is more of it in the report."""
     first, _, rest = text.partition("\n")
     return f"{first} ..." if rest else first
-
-
-def _seconds(seconds: float) -> str:
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.0f} µs"
-    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
 def _bytes(count: int) -> str:
