@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -122,6 +123,8 @@ def main(
     max_regression: str,
     protocol: str,
     threads: str,
+    plots: str,
+    plots_format: str,
     timeout: float,
     memory_limit: float | None,
     as_json: bool,
@@ -169,7 +172,9 @@ def main(
             show_plan(api.candidates(model, targets, via=via, allow=allow), as_json=as_json)
             return
         from validators.enforcement import found_policy
+        from validators.plots import draw, require_plots
 
+        pictures = require_plots(plots, plots_format)
         with Talk(quiet=quiet) as say:
             report = api.convert(
                 model,
@@ -204,6 +209,8 @@ def main(
                 gate=QualityGate(labels, metric, min_agreement, max_accuracy_drop, min_sqnr_db),
                 say=say,
             )
+            if pictures:
+                say(f"drew {len(draw(report, Path(plots), pictures))} picture(s) into {plots}")
         from validators.reports import RENDERINGS
 
         deliver(RENDERINGS["json" if as_json else "terminal"].render(report))
@@ -223,6 +230,8 @@ def refuse_with_inspect() -> None:
         "baseline",
         "max_regression",
         "threads",
+        "plots",
+        "plots_format",
         "race",
         "via",
         "only_plan",

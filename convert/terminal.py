@@ -382,10 +382,19 @@ def running(*, proves: bool, answer: str) -> Options:
         "edgeproof.toml in the working folder, where there is one]",
     )
     no_policy = click.option("--no-policy", is_flag=True, help="Ignore an edgeproof.toml in the working folder.")
+    plots = click.option(
+        "--plots",
+        default="",
+        metavar="DIR",
+        help="Draw the distribution of each artifact's latency, and each sweep, into this folder.",
+    )
+    plots_format = click.option(
+        "--plots-format", default="", metavar="png|svg|png,svg", help="How to draw them.  [default: png]"
+    )
     return adding(
         *((golden, self_test) if proves else ()),
         click.option("--seed", default=0, show_default=True, metavar="N", help="Seed of the generated inputs."),
-        *((policy, no_policy, baseline, regression, protocol, threads) if proves else ()),
+        *((policy, no_policy, baseline, regression, protocol, threads, plots, plots_format) if proves else ()),
         click.option("--timeout", default=1800.0, show_default=True, metavar="SECONDS", help="Limit of each stage."),
         click.option(
             "--memory-limit",

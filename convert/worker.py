@@ -395,6 +395,7 @@ EXTRAS = {
     "tf2onnx": "onnx",
     "PIL": "images",
     "pyarrow": "tables",
+    "matplotlib": "plots",
 }
 
 

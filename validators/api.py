@@ -15,6 +15,7 @@ from convert.formats import recognise
 from convert.layout import require_image
 from convert.sources import identify
 from convert.spec import (
+    BATCH,
     FOREIGN,
     FP32,
     KEEP,
@@ -47,7 +48,7 @@ from validators.self_test import self_test as run_self_test
 from validators.structure import BY_NAME, MATCHES, Inspection, inspect
 from validators.sweep import Subjected, largest_batch
 from validators.sweep import sweep as run_sweep
-from validators.swept import require_free, sweeps_from
+from validators.swept import Swept, require_free, sweeps_from
 from validators.verdict import Status
 
 Say = Callable[[str], None]
@@ -204,7 +205,12 @@ def validate(
                 index = write_golden(Path(golden), ran, made, proof)
                 target = dataclasses.replace(target, golden=str(index))
         else:
-            target = dataclasses.replace(target, latency_reason="not proven")
+            unproven = [*(one.name for one in sweeps), *([BATCH] if within else [])]
+            target = dataclasses.replace(
+                target,
+                latency_reason="not proven",
+                sweeps=tuple(Swept(name, (), "not measured: the artifact is not proven") for name in unproven),
+            )
         report = assemble(
             command=command_line(
                 "validators",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -76,6 +77,8 @@ def main(
     max_regression: str,
     protocol: str,
     threads: str,
+    plots: str,
+    plots_format: str,
     sweep: tuple[str, ...],
     batch_within: str,
     timeout: float,
@@ -91,8 +94,10 @@ def main(
         # NOTE: Why imported here: --help must not wait for anything.
         from validators.api import validate
         from validators.enforcement import found_policy
+        from validators.plots import draw, require_plots
         from validators.reports import RENDERINGS
 
+        pictures = require_plots(plots, plots_format)
         with Talk(quiet=quiet) as say:
             report = validate(
                 artifact,
@@ -123,5 +128,7 @@ def main(
                 gate=QualityGate(labels, metric, min_agreement, max_accuracy_drop, min_sqnr_db),
                 say=say,
             )
+            if pictures:
+                say(f"drew {len(draw(report, Path(plots), pictures))} picture(s) into {plots}")
         deliver(RENDERINGS["json" if as_json else "terminal"].render(report))
         sys.exit(report.exit_code)

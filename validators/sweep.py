@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psutil
+
 from convert.errors import EdgeproofError
 from convert.spec import BATCH, Artifact, Limits, Signature
 from convert.worker import Workers
@@ -28,6 +30,10 @@ ROTATION_BYTES = 64 << 20
 
 #: No inputs are made that take more than this share of the memory that a stage may use: an engine copies them.
 INPUTS_SHARE = 0.1
+
+#: One value may take this share of the memory that is free when it begins, whatever a stage may: an artifact at a size
+#: that nobody tried before must not drive out what else runs, and its memory is looked at in intervals.
+FREE_SHARE = 0.5
 
 #: A try for the largest batch may allocate so many times its limit, and this much beside, before the system refuses it:
 #: engines set more aside than they use. What grows past it all the same is killed, engine and all.
@@ -109,18 +115,32 @@ def _point(workers: Workers, subjected: Subjected, name: str, value: int) -> Swe
     sizes |= {} if name == THREADS else {name: value}
     items = sizes.get(BATCH)
     stage = f"sweep-{subjected.label}-{name}-{value}"
+    limits = _limits(workers)
     try:
-        count = _affordable(signature, sizes, int(workers.limits.memory_bytes * INPUTS_SHARE))
+        count = _affordable(signature, sizes, int(limits.memory_bytes * INPUTS_SHARE))
         path, cases = _drawn(workers, subjected, sizes, stage, count)
-        found = _timed(workers, subjected, path, cases, threads, stage)
+        found = _timed(workers, subjected, path, cases, threads, stage, limits)
     except EdgeproofError as error:
         workers.require_open()
         return SweptPoint(value, items, reason=error.message)
     return SweptPoint(value, items, found, found.peak_added_bytes)
 
 
+def _limits(workers: Workers, most_bytes: int | None = None) -> Limits:
+    """Give what one value may use: never more than a share of the memory that is free now."""
+    free = int(psutil.virtual_memory().available * FREE_SHARE)
+    known = (workers.limits.memory_bytes, free, *([most_bytes] if most_bytes else []))
+    return Limits(workers.limits.timeout_seconds, min(known))
+
+
 def _timed(
-    workers: Workers, subjected: Subjected, inputs: str, cases: tuple[str, ...], threads: int, stage: str
+    workers: Workers,
+    subjected: Subjected,
+    inputs: str,
+    cases: tuple[str, ...],
+    threads: int,
+    stage: str,
+    limits: Limits,
 ) -> Measurement:
     """Time on inputs of one size, in as many fresh processes as the protocol has."""
     runtime = subjected.proof.runtime
@@ -138,7 +158,7 @@ def _timed(
             subjected.protocol.name,
         )
         try:
-            blocks.append(workers.run(name, measure, job, environment).value)
+            blocks.append(workers.run(name, measure, job, environment, limits=limits).value)
         finally:
             workers.retire(environment)
     return combined(blocks, threads, subjected.protocol)
@@ -151,7 +171,7 @@ def _weighed(workers: Workers, subjected: Subjected, batch: int, limit_bytes: in
     environment = timing_environment(runtime, subjected.threads)
     stage = f"weigh-{subjected.label}-{batch}"
     most = STOP_FACTOR * limit_bytes + STOP_BESIDE
-    limits = Limits(workers.limits.timeout_seconds, min(workers.limits.memory_bytes, ENGINE_BYTES + most + limit_bytes))
+    limits = _limits(workers, ENGINE_BYTES + most + limit_bytes)
     try:
         _affordable(subjected.baseline.signature, sizes, limit_bytes)
         path, (case, *_) = _drawn(workers, subjected, sizes, stage, 1)
