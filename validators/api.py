@@ -187,9 +187,9 @@ def validate(
         if attempt.status is Status.PASS:
             target = time_proven(workers, ran, target, proof, threads, timing, say)
             swept = Subjected(ran, made, proof, form.name, seed, timing, (*threads, 1)[0])
-            found = [run_sweep(workers, swept, one, say) for one in sweeps]
-            found += [largest_batch(workers, swept, within, say)] if within else []
-            target = dataclasses.replace(target, sweeps=tuple(found))
+            measured_at = [run_sweep(workers, swept, one, say) for one in sweeps]
+            measured_at += [largest_batch(workers, swept, within, say)] if within else []
+            target = dataclasses.replace(target, sweeps=tuple(measured_at))
             if self_test:
                 judge = functools.partial(
                     prove, workers, ran, match=match, allow=allow, layout=layout, base=str(base), gate=gate

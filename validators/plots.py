@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convert.errors import MissingExtra, UnknownName, UsageError
 from validators.interval import Interval
@@ -41,6 +42,16 @@ DOTS_PER_INCH = 150
 
 #: Equal reports give equal files: no date, and no random names inside SVG.
 STYLE = {"svg.hashsalt": "edgeproof", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How one line is told from the others of a picture."""
+
+    label: str
+    colour: str
+    marker: str
+    style: str = "-"
 
 
 def formats_of(text: str) -> tuple[str, ...]:
@@ -123,7 +134,8 @@ def distribution(title: str, measured: Measurement) -> Figure:
     figure = _figure(8, 6)
     above, below = figure.subplots(2, 1, height_ratios=(2, 1))
     above.hist(every[every <= cut] * factor, bins=BINS, color=BLUE, alpha=0.75, linewidth=0)
-    median, p90 = (float(np.percentile(every, share)) for share in (50, 90))
+    median = measured.median_seconds or float(np.percentile(every, 50))
+    p90 = measured.p90_seconds or float(np.percentile(every, 90))
     between = measured.intervals.wall if measured.intervals else None
     if between is not None:
         _band(above, between, factor)
@@ -199,7 +211,7 @@ def sweep(title: str, swept: Swept) -> Figure:
     if per_item:
         _times(panels[1], points, SweptPoint.per_item, "time per item")
     memory = [None if point.peak_bytes is None else point.peak_bytes / (1 << 20) for point in points]
-    _line(panels[-1], memory, GREEN, "^", "peak memory")
+    _draw(panels[-1], memory, Line("peak memory", GREEN, "^"))
     panels[-1].set_ylabel("peak memory added [MiB]")
     _from_zero(panels[-1], memory)
     for axes in panels:
@@ -216,20 +228,19 @@ def _times(
     axes: Axes, points: Sequence[SweptPoint], share: Callable[[SweptPoint, float | None], float | None], name: str
 ) -> None:
     """Draw wall time with its 90th percentile, and CPU time; what is withheld is no point of its line."""
-    lines = (
-        (lambda found: found.median_seconds, BLUE, "o", "wall, median", "-"),
-        (lambda found: found.p90_seconds, "black", "v", "wall, p90", "--"),
-        (lambda found: found.cpu_median_seconds, ORANGE, "s", "CPU, median", "-"),
+    clocks: tuple[tuple[Callable[[Measurement], float | None], Line], ...] = (
+        (lambda found: found.median_seconds, Line("wall, median", BLUE, "o")),
+        (lambda found: found.p90_seconds, Line("wall, p90", "black", "v", "--")),
+        (lambda found: found.cpu_median_seconds, Line("CPU, median", ORANGE, "s")),
     )
     drawn = [
-        ([share(point, read(point.latency)) if point.latency else None for point in points], *style)
-        for read, *style in lines
+        ([share(point, read(point.latency)) if point.latency else None for point in points], line)
+        for read, line in clocks
     ]
-    known = [value for values, *_ in drawn for value in values if value is not None]
+    known = [value for values, _ in drawn for value in values if value is not None]
     factor, unit = _unit(max(known, default=1e-3))
-    for values, colour, marker, label, style in drawn:
-        scaled = [None if value is None else value * factor for value in values]
-        _line(axes, scaled, colour, marker, label, style)
+    for values, line in drawn:
+        _draw(axes, [None if value is None else value * factor for value in values], line)
     axes.set_ylabel(f"{name} [{unit}]")
     if known and max(known) > LOG_FROM * min(known):
         axes.set_yscale("log")
@@ -242,15 +253,15 @@ def _from_zero(axes: Axes, values: Sequence[float | None]) -> None:
     axes.set_ylim(0, HEADROOM * greatest)
 
 
-def _line(axes: Axes, values: Sequence[float | None], colour: Any, marker: str, label: str, style: str = "-") -> None:
+def _draw(axes: Axes, values: Sequence[float | None], line: Line) -> None:
     known = [(place, value) for place, value in enumerate(values) if value is not None]
     axes.plot(
         [place for place, _ in known],
         [value for _, value in known],
-        color=colour,
-        marker=marker,
-        linestyle=style,
-        label=label,
+        color=line.colour,
+        marker=line.marker,
+        linestyle=line.style,
+        label=line.label,
         markersize=6,
     )
 
@@ -306,10 +317,10 @@ def largest_batch(title: str, swept: Swept) -> Figure:
         axes.annotate(
             f" {swept.largest:,}", (swept.largest, 0), xytext=(0, 6), textcoords="offset points", color=BLUE, ha="right"
         )
-    found = (
+    words = (
         f"{swept.name} {swept.largest:,} is the largest that fits" if swept.largest else f"none fits: {swept.reason}"
     )
-    _entitle(figure, f"{title}: {swept.name} within {bytes_text(swept.limit_bytes)}", _short(found))
+    _entitle(figure, f"{title}: {swept.name} within {bytes_text(swept.limit_bytes)}", _short(words))
     return figure
 
 

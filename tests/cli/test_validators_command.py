@@ -151,3 +151,39 @@ def test_a_policy_that_cannot_be_read_is_refused_before_anything_runs(validate, 
     refused(validate(*words, "--policy", "edgeproof.toml", "--no-policy"), 2, "exclude each other")
     (tmp_path / "edgeproof.toml").write_text("[outputs.scores]\nmax_abs = 1\n")
     refused(validate(*words, "--quiet"), 2, "'scores'", "the model has logits")
+
+
+def test_an_artifact_is_swept_drawn_and_the_largest_batch_found(validate, samples, tmp_path):
+    words = ("--reference", samples / "digits.onnx", "--protocol", "quick", "--quiet", "--out", "proof")
+    sweeps = ("--sweep", "batch=4", "--batch-within", "1 MiB", "--plots", "pictures")
+    ran = validate(samples / "digits.onnx", *words, *sweeps, "--json")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    report = json.loads(ran.stdout)
+    batch, within = report["targets"][0]["sweeps"]
+    (point,) = batch["points"]
+    assert (point["value"], point["items"]) == (4, 4)
+    assert point["latency"]["runs"] > 0
+    assert point["peak_bytes"] > 0
+    assert within["largest"] is None, "the engine alone takes more"
+    assert "takes" in within["reason"]
+    assert "--sweep batch=4 --batch-within '1 MiB'" in report["command"]
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [
+        "onnx-batch-within.png",
+        "onnx-latency-1.png",
+        "onnx-sweep-batch.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--sweep", "batch"], "cannot read --sweep 'batch'"),
+        (["--sweep", "bacth=1"], "did you mean 'batch'"),
+        (["--batch-within", "512"], "--batch-within '512' is no size"),
+        (["--plots-format", "png"], "add --plots DIR"),
+        (["--plots", "pictures", "--plots-format", "pgn"], "did you mean 'png'"),
+    ],
+)
+def test_a_sweep_or_a_picture_that_cannot_be_made_is_refused(validate, samples, refused, words, said):
+    common = ("--reference", samples / "digits.onnx", "--quiet", "--out", "proof")
+    refused(validate(samples / "digits.onnx", *common, *words), 2, said)
