@@ -267,6 +267,28 @@ def test_what_processes_measured_is_put_together_with_what_they_say(tmp_path):
     assert found.protocol == "release"
 
 
+def test_what_budgets_are_held_against_is_kept_with_the_measurement(tmp_path):
+    blocks = [block(tmp_path, "a"), block(tmp_path, "b")]
+    found = combined(blocks, 1, PROTOCOLS["release"])
+
+    assert (found.intervals.wall.low, found.intervals.wall.high) == (pytest.approx(0.002), pytest.approx(0.002))
+    assert found.intervals.cpu.high == pytest.approx(0.001)
+    assert (found.intervals.cold_start.low, found.cold_start_seconds) == (pytest.approx(0.3), pytest.approx(0.3))
+    assert found.intervals.memory.low < 5 << 20 < found.intervals.memory.high
+    assert found.samples == tuple(one.samples for one in blocks)
+    unmarked = combined([block(tmp_path, "c", marked=False)], 1, DEFAULT)
+    assert unmarked.intervals.memory.low == 0, "the memory of a whole life is an upper end alone"
+
+
+def test_what_is_withheld_has_no_interval_and_one_opening_none_for_the_cold_start():
+    found = measured(Samples([2 * MS, 9 * MS] * 50, [2 * MS] * 100))
+
+    assert found.withheld
+    assert found.intervals.wall is None
+    assert found.intervals.cpu is not None
+    assert found.intervals.cold_start is None
+
+
 def test_too_few_inputs_openings_and_cores_are_said(tmp_path):
     found = combined([block(tmp_path, "a", inputs=3, openings=((0.1, 0.2),))], 4096, PROTOCOLS["quick"])
 
