@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from convert.errors import MissingExtra, UnknownName, UsageError
 from validators.interval import Interval
-from validators.quantity import bytes_text, seconds_text
+from validators.quantity import bytes_text, seconds_text, short
 from validators.steady import FAR_OUT
 from validators.swept import THREADS, Swept, SweptPoint
 
@@ -35,6 +35,7 @@ SHOWN_BEYOND_P90 = 0.15
 HEADROOM = 1.12  # of a y axis above what is greatest
 
 BINS = 80
+REASON_LETTERS, REASONS = 75, 3  # of what is missing, above a picture
 RUNS_DRAWN = 3000  # single runs below the histogram, evenly spread
 LOG_FROM = 20.0  # a y axis whose values differ by more is logarithmic
 
@@ -132,6 +133,7 @@ def distribution(title: str, measured: Measurement) -> Figure:
     cut = shown_until(every)
     factor, unit = _unit(float(np.median(every)))
     figure = _figure(8, 6)
+    what = "of all these runs " if measured.withheld else ""
     above, below = figure.subplots(2, 1, height_ratios=(2, 1))
     above.hist(every[every <= cut] * factor, bins=BINS, color=BLUE, alpha=0.75, linewidth=0)
     median = measured.median_seconds or float(np.percentile(every, 50))
@@ -139,8 +141,8 @@ def distribution(title: str, measured: Measurement) -> Figure:
     between = measured.intervals.wall if measured.intervals else None
     if between is not None:
         _band(above, between, factor)
-    above.axvline(median * factor, color=RED, linewidth=2, label=f"median {seconds_text(median)}")
-    above.axvline(p90 * factor, color="black", linewidth=2, linestyle="--", label=f"p90 {seconds_text(p90)}")
+    above.axvline(median * factor, color=RED, linewidth=2, label=f"median {what}{seconds_text(median)}")
+    above.axvline(p90 * factor, color="black", linewidth=2, linestyle="--", label=f"p90 {what}{seconds_text(p90)}")
     above.set(xlabel=f"wall time of one inference [{unit}]", ylabel="runs")
     figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     slower = int((every > cut).sum())
@@ -149,7 +151,7 @@ def distribution(title: str, measured: Measurement) -> Figure:
     if slower:
         said += f"\n{slower:,} slower ones, up to {seconds_text(float(every.max()))}, are beyond the end (triangles)"
     if measured.withheld:
-        said += f"\nno steady state, so the numbers are withheld: {_short(measured.withheld)}"
+        said += f"\nnumbers are withheld: {short(measured.withheld, REASON_LETTERS)}"
     _entitle(figure, f"{title}: latency", said)
     above.yaxis.set_major_formatter("{x:,.0f}")
     below.xaxis.set_major_formatter("{x:,.0f}")
@@ -219,7 +221,9 @@ def sweep(title: str, swept: Swept) -> Figure:
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     protocol = next((point.latency.protocol for point in points if point.latency), "")
     said = f"each value in fresh processes, protocol {protocol}" if protocol else "nothing was measured"
-    missed = [f"{point.value}: {_short(point.reason)}" for point in points if point.reason]
+    missed = [f"{point.value}: {short(point.reason, REASON_LETTERS)}" for point in points if point.reason]
+    if len(missed) > REASONS:
+        missed = [*missed[:REASONS], f"and {len(missed) - REASONS} more"]
     _entitle(figure, f"{title}: sweep of {swept.name}", "\n".join([said, *missed]))
     return figure
 
@@ -320,7 +324,7 @@ def largest_batch(title: str, swept: Swept) -> Figure:
     words = (
         f"{swept.name} {swept.largest:,} is the largest that fits" if swept.largest else f"none fits: {swept.reason}"
     )
-    _entitle(figure, f"{title}: {swept.name} within {bytes_text(swept.limit_bytes)}", _short(words))
+    _entitle(figure, f"{title}: {swept.name} within {bytes_text(swept.limit_bytes)}", short(words))
     return figure
 
 
@@ -342,8 +346,3 @@ def _unit(seconds: float) -> tuple[float, str]:
     if seconds < 1e-3:
         return 1e6, "µs"
     return (1e3, "ms") if seconds < 1 else (1.0, "s")
-
-
-def _short(text: str, most: int = 110) -> str:
-    first = text.partition("\n")[0]
-    return first if len(first) <= most else f"{first[: most - 3]}..."

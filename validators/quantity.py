@@ -36,6 +36,12 @@ def bytes_text(count: float) -> str:
     )
 
 
+def short(text: str, most: int = 110) -> str:
+    """Give the beginning of the first line of a text, marked where there is more of it."""
+    first, _, rest = text.partition("\n")
+    return first if len(first) <= most and not rest else f"{first[: most - 4].rstrip()} ..."
+
+
 def seconds_text(seconds: float) -> str:
     """Write a time for people."""
     if seconds < 1e-3:

@@ -35,7 +35,7 @@ def test_the_help_in_the_readme_is_that_of_the_commands(generate):
 
 
 def test_the_docs_state_the_numbers_that_the_code_decides_by():
-    from validators import contest, kinds, pairs, protocol, steady, tolerance, versus
+    from validators import contest, interval, kinds, pairs, protocol, steady, sweep, swept, tolerance, versus
 
     parity = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
     assert f"Bound for fp32: {tolerance.RATIO_BOUNDS['fp32']:g}." in parity
@@ -54,6 +54,13 @@ def test_the_docs_state_the_numbers_that_the_code_decides_by():
     assert f"makes {contest.LEAST_PAIRS} to {contest.MOST_PAIRS} pairs, for {contest.PAIRS_SECONDS:g} s" in timing
     assert f"above {1 + pairs.LEAST_EFFECT:g}, and" in timing
     assert f"within {pairs.SAME_WITHIN:.0%} of one" in timing.replace(" %", "%")
+    words = re.sub(r"\s+", " ", timing)
+    assert f"of one alone, by {interval.ONE_PROCESS_DIFFERS * 100:g} %, which" in words
+    assert f"all processes, {interval.MEMORY_DIFFERS * 100:g} % wider on either side" in words
+    assert f"is in it with {interval.CONFIDENCE * 100:g} % confidence" in words
+    assert f"from 1 up to {swept.MOST_BATCH:,}, then" in words
+    assert f"fewer than 8 in rotation: {sweep.ROTATION_BYTES >> 20} MiB of them" in words
+    assert f"and {sweep.STOP_BESIDE >> 20} MiB more before" in words
     assert f"the 90th from {protocol.P90_RUNS}, the 99th from {protocol.P99_RUNS}." in timing
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.markup import escape
 from rich.table import Table
 
-from validators.quantity import bytes_text, seconds_text
+from validators.quantity import bytes_text, seconds_text, short
 from validators.report import TargetReport
 from validators.swept import THREADS, Swept, SweptPoint
 
@@ -86,4 +86,4 @@ def _reason(point: SweptPoint) -> str:
     """Say why numbers are missing, in one line."""
     reason = point.reason or (point.latency.withheld if point.latency else "")
     notes = [note for note in point.latency.notes if "threads on" in note] if point.latency else []
-    return "; ".join([*([reason.partition("\n")[0]] if reason else []), *notes])
+    return "; ".join([*([short(reason)] if reason else []), *notes])
