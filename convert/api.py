@@ -9,6 +9,7 @@ from pathlib import Path
 
 from convert import pipeline, plan
 from convert.building import Say
+from convert.device import DeviceRequest, device_words
 from convert.errors import UnknownName, UsageError
 from convert.formats import FORMATS
 from convert.plan import Plan, Wish
@@ -86,6 +87,7 @@ def convert(
     golden: str | os.PathLike[str] = "",
     self_test: bool = False,
     gate: QualityGate | None = None,
+    device: DeviceRequest | None = None,
     say: Say = lambda _: None,
 ) -> Report:
     """Convert a model file to one or more formats and prove each artifact.
@@ -121,6 +123,7 @@ def convert(
         baseline: an artifact of one of the formats, as released before: both are timed now, in turns.
         max_regression: share by which an artifact may be slower than its baseline; None for 0.05.
         gate: how good a reduced artifact has to be, where not as good as the defaults of its precision say.
+        device: time proven artifacts there instead of on this machine.
         say: called with a line of text when a stage begins or ends.
 
     Returns:
@@ -173,6 +176,7 @@ def convert(
         search_seconds=search_seconds,
         golden=str(golden),
         self_test=self_test or timing.self_test,
+        device=device,
         command=command_line(
             "convert",
             str(model),
@@ -188,6 +192,7 @@ def convert(
                 ("max-regression", "" if max_regression is None else f"{max_regression * 100:g}%"),
                 ("protocol", protocol if protocol != DEFAULT else ""),
                 ("threads", ",".join(map(str, threads)) if threads != timing.threads else ""),
+                *device_words(device),
                 ("trust", trust),
                 ("signature", signature),
                 *(("fix", size) for size in names_of(fix)),

@@ -243,6 +243,7 @@ def finish(current: Run, chosen: Chosen, baseline: Baseline) -> TargetReport:
         protocol_of(current.request.protocol),
         current.say,
         measured,
+        current.request.device,
     )
 
 

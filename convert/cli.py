@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from convert.device import DeviceRequest, device_options
 from convert.errors import UsageError
 from convert.spec import QualityGate
 from convert.terminal import (
@@ -82,6 +83,7 @@ Examples:
 @precision_options
 @quality_options
 @model_options
+@device_options
 @run_options
 @click.version_option(package_name="edgeproof", prog_name="edgeproof")
 def main(
@@ -116,6 +118,7 @@ def main(
     trust: bool,
     golden: str,
     self_test: bool,
+    device: Callable[[], DeviceRequest | None],
     seed: int,
     policy: str,
     no_policy: bool,
@@ -206,6 +209,7 @@ def main(
                 search_seconds=search_seconds,
                 golden=golden,
                 self_test=self_test,
+                device=device(),
                 gate=QualityGate(labels, metric, min_agreement, max_accuracy_drop, min_sqnr_db),
                 say=say,
             )
@@ -238,6 +242,7 @@ def refuse_with_inspect() -> None:
         "layout",
         "precisions",
         "recipe",
+        "device",
     )
     for name in (*converting, "golden", "self_test"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:

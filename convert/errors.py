@@ -11,6 +11,7 @@ EdgeproofError              never raised itself
 ├── RouteError              one candidate failed to convert; the next one is tried
 ├── ToolchainError          exit 3: a converter's own environment cannot be made or is damaged
 ├── RunStopped              the run was interrupted
+├── DeviceError             a device, or the tool that was to time there, failed; what was asked of it is NOT_RUN
 └── WorkerError             exit 3: a stage's process failed
     ├── WorkerCrashed       it died: the signal, the end of its log
     ├── WorkerTimeout       it ran past its time limit
@@ -87,6 +88,10 @@ class ToolchainError(EdgeproofError):
 
 class RunStopped(EdgeproofError):
     """The run was interrupted: whatever still works on it gives up, and nothing of it counts as failed."""
+
+
+class DeviceError(EdgeproofError):
+    """A device, or the tool that was to time there, failed."""
 
 
 class WorkerError(EdgeproofError):

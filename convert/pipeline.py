@@ -24,6 +24,7 @@ from validators import golden
 from validators.beside import set_beside
 from validators.enforcement import enforce, read_enforced, require_known_outputs
 from validators.inputs import USER_FILE, read_user_file, specs_of
+from validators.on_device import check_timing
 from validators.prove import Baseline, Proof, load_source, prove, timing_environment
 from validators.regression import applies, check_baseline, regress
 from validators.report import Report, TargetReport, assemble, held_against, label_of
@@ -67,7 +68,7 @@ def run(request: Request, say: Say) -> Report:
         chosen = [choose(current, item, baseline) for item in built]
         bench = Bench(current, baseline, calibration)
         made = [(base, quantize(bench, base)) for base in chosen]
-        warmed = () if request.race else request.threads[:1]
+        warmed = () if request.race or request.device else request.threads[:1]
         workers.retire_all(keep=[timing_environment(runtime_for(target), n) for target in targets for n in warmed])
         finished = [report for base, reduced in made for report in timed(bench, base, reduced)]
         proofs = {item.report.label: item.proof for base, reduced in made for item in (base, *reduced)}
@@ -93,6 +94,8 @@ def check_request(request: Request, wish: Wish, targets: tuple[str, ...]) -> Non
     """Raise UsageError for what can be told to be impossible before anything is loaded."""
     check_precisions(request, wish.kind, targets)
     check_baseline(request.baseline, request.max_regression, targets)
+    if request.device is not None:
+        check_timing(request.device, targets, request.threads, baseline=request.baseline, race=request.race)
     for target in targets:
         plan.require_candidates(wish, target, request.via)
         for precision in request.precisions:

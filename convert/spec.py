@@ -18,6 +18,8 @@ from convert.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
+    from convert.device import DeviceRequest
+
 #: One axis of a tensor: its size, or the name of a free dimension. Equal names mean equal sizes.
 Dim = int | str
 
@@ -306,6 +308,7 @@ class Request:
     baseline: str = ""  # an artifact released before, to be held against
     max_regression: float | None = None  # share by which it may be slower than that; None for the default
     policy: str = ""  # a file of what artifacts are held against beside the tool's own bounds
+    device: DeviceRequest | None = None  # to time on; None for this machine
     command: str = ""
 
     @cached_property

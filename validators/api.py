@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from convert import folder
+from convert.device import DeviceRequest, device_words
 from convert.errors import UnknownName, UsageError
 from convert.formats import recognise
 from convert.layout import require_image
@@ -36,6 +37,7 @@ from validators.enforcement import enforce, read_enforced, require_known_outputs
 from validators.golden import check_place
 from validators.golden import write as write_golden
 from validators.inputs import read_user_file, specs_of
+from validators.on_device import check_timing
 from validators.protocol import DEFAULT, protocol_of
 from validators.prove import load_source, prove, run_source, time_proven
 from validators.quality import check_gate
@@ -82,6 +84,7 @@ def validate(
     self_test: bool = False,
     sweep: Iterable[str] = (),
     batch_within: str = "",
+    device: DeviceRequest | None = None,
     say: Say = lambda _: None,
 ) -> Report:
     """Judge an artifact against the model it was made from, by the rules `convert` judges its own by.
@@ -99,6 +102,7 @@ def validate(
         batch_within: a size, such as `"512 MiB"`: find the largest batch whose peak memory is within it.
         self_test: plant faults in the artifact where it passes and see whether the checks catch them.
         golden: folder for golden vectors of the artifact where it passes; see `validators.golden`.
+        device: time the artifact there instead of on this machine.
         layout: of the artifact's image inputs, where it is not the reference's and the file does not say so.
         policy, baseline, max_regression: as in `convert.convert`; the baseline is of the artifact's format.
         threads, protocol, seed, timeout_seconds, memory_bytes, signature, fix, allow, say: as in `convert.convert`.
@@ -131,6 +135,8 @@ def validate(
     enforced = read_enforced(str(policy))
     sweeps = sweeps_from(sweep)
     within = bytes_from(batch_within, "--batch-within") if batch_within else 0
+    if device is not None:
+        check_timing(device, (form.name,), threads, baseline=str(baseline))
     runtime = runtime_for(form.name)
     source = identify(Path(reference))
     specs = (input,) if isinstance(input, str) else tuple(input)
@@ -185,7 +191,7 @@ def validate(
         attempt = proof.attempt("given", "made elsewhere", made)
         target = TargetReport(form.name, made.precision, attempt.status, attempt.reason, made, (attempt,), 0)
         if attempt.status is Status.PASS:
-            target = time_proven(workers, ran, target, proof, threads, timing, say)
+            target = time_proven(workers, ran, target, proof, threads, timing, say, device=device)
             swept = Subjected(ran, made, proof, form.name, seed, timing, (*threads, 1)[0])
             measured_at = [run_sweep(workers, swept, one, say) for one in sweeps]
             measured_at += [largest_batch(workers, swept, within, say)] if within else []
@@ -228,6 +234,7 @@ def validate(
                     ("max-regression", "" if max_regression is None else f"{max_regression * 100:g}%"),
                     ("protocol", protocol if protocol != DEFAULT else ""),
                     ("threads", ",".join(map(str, threads)) if threads != timing.threads else ""),
+                    *device_words(device),
                     ("trust", trust),
                     ("signature", signature),
                     *(("fix", size) for size in fix),

@@ -32,6 +32,8 @@ def _speed(reduced: Measurement, full: Measurement) -> str:
     """Say how much faster or slower it is, where the timings can tell."""
     if reduced.median_seconds is None or full.median_seconds is None:
         return "and whether it is faster is not known: a latency was withheld"
+    if reduced.spread is None or full.spread is None:
+        return "and whether it is faster is not known: the tool on the device tells no spread"
     ratio = reduced.median_seconds / full.median_seconds
     if overlap(reduced, full):
         return "as fast within the measured spread"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from convert.device import DeviceRequest, device_options
 from convert.spec import QualityGate
 from convert.terminal import (
     Front,
@@ -45,6 +47,7 @@ Examples:
 @quality_options
 @model_options
 @sweep_options
+@device_options
 @run_options
 @click.version_option(package_name="edgeproof", prog_name="edgeproof")
 def main(
@@ -70,6 +73,7 @@ def main(
     trust: bool,
     golden: str,
     self_test: bool,
+    device: Callable[[], DeviceRequest | None],
     seed: int,
     policy: str,
     no_policy: bool,
@@ -125,6 +129,7 @@ def main(
                 self_test=self_test,
                 sweep=sweep,
                 batch_within=batch_within,
+                device=device(),
                 gate=QualityGate(labels, metric, min_agreement, max_accuracy_drop, min_sqnr_db),
                 say=say,
             )

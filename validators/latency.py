@@ -18,9 +18,11 @@ from pathlib import Path
 from validators.interval import Intervals, of_median, of_memory, of_processes
 from validators.memory import Marks, Memory, held, highest, reset_peak
 from validators.openings import Opening, openings
-from validators.protocol import DEFAULT, P90_RUNS, P99_RUNS, PROTOCOLS, ROTATION, Protocol, cores, pinned
+from validators.phone import Phone
+from validators.protocol import DEFAULT, P90_RUNS, P95_RUNS, P99_RUNS, PROTOCOLS, ROTATION, Protocol, cores, pinned
 from validators.runtimes import RUNTIMES, Feed, Session, Subject, cases_of, feed
 from validators.steady import LEAST_RUNS, QUARTER_DRIFT, instability, outliers, warm_up
+from validators.where import Where
 
 #: The least that is run before anything counts; what else is warm-up, a change-point test says.
 WARM_UP_SECONDS = 0.1
@@ -68,7 +70,10 @@ class Block:
 class Measurement:
     """What was measured; `median_seconds` and the rest of the steady state are None where `withheld` says why.
 
-    `spread` is the interquartile range over the median. `p90_seconds` needs 64 runs, `p99_seconds` 662.
+    `where` is where: on this machine, or on the `device`, whose tool need not tell everything; what it does not is
+    None, and `untold` has the reason by the name of the field.
+    `spread` is the interquartile range over the median. `p90_seconds` needs 64 runs, `p95_seconds` 130, `p99_seconds`
+    662.
     `peak_added_bytes` is the highest resident memory during load and inference less what the process held before.
     `load_seconds` and `first_seconds` are medians of the `openings`. `cpu_*` is the process's CPU time of all threads
     in the same runs, withheld for reasons of its own. `outliers` are far slower than the rest and in every number.
@@ -76,19 +81,19 @@ class Measurement:
     """
 
     threads: int
-    load_seconds: float
-    first_seconds: float
+    load_seconds: float | None  # None, as the memory may be, where a device did not do as it usually does
+    first_seconds: float | None
     runs: int
     median_seconds: float | None
     p90_seconds: float | None
     spread: float | None
-    peak_added_bytes: int
-    where: str = "host"
+    peak_added_bytes: int | None
+    where: Where = Where.HOST
     withheld: str = ""
     protocol: str = DEFAULT
     p99_seconds: float | None = None
     slowest_seconds: float | None = None
-    outliers: int = 0
+    outliers: int | None = 0
     cpu_median_seconds: float | None = None
     cpu_spread: float | None = None
     cpu_withheld: str = ""
@@ -100,6 +105,13 @@ class Measurement:
     pinned: tuple[int, ...] = ()  # cores that the processes were kept on
     memory: Memory | None = None
     notes: tuple[str, ...] = ()
+    mean_seconds: float | None = None
+    fastest_seconds: float | None = None
+    deviation_seconds: float | None = None  # standard deviation of one run
+    p95_seconds: float | None = None
+    process_peak_bytes: int | None = None  # of a tool's whole process, its own code and buffers among it
+    device: Phone | None = None
+    untold: dict[str, str] = field(default_factory=dict)
     intervals: Intervals | None = None
     samples: tuple[str, ...] = ()
 
@@ -336,6 +348,10 @@ def summarise(
             None if cpu_withheld else of_processes(cpus),
             of_median([load + first for load, first in opened]),
         ),
+        mean_seconds=statistics.fmean(wall) if shown and wall else None,
+        fastest_seconds=min(wall, default=None) if shown else None,
+        deviation_seconds=statistics.stdev(wall) if shown and len(wall) > 1 else None,
+        p95_seconds=_percentile(wall, 95) if shown and len(wall) >= P95_RUNS else None,
     )
 
 

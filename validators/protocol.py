@@ -12,6 +12,7 @@ from convert.errors import UnknownName
 #: Runs without which a percentile has no upper end: with so many, the second slowest is above it with 99 % confidence
 #: (0.9^64 + 64 * 0.1 * 0.9^63 < 0.01; 662 for the 99th). MLPerf Inference's early stopping asks for the same numbers.
 P90_RUNS = 64
+P95_RUNS = 130
 P99_RUNS = 662
 
 #: Distinct inputs in rotation, so that no branch predictor or cache learns one by heart.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convert.device import DeviceRequest
 from convert.errors import EdgeproofError, LoadError, OtherFunction, WorkerError
 from convert.formats import Facts
 from convert.layout import stated
@@ -19,6 +20,7 @@ from validators.basis import answered
 from validators.ideals import IDEALS, Building, build
 from validators.inputs import LABELLED_ROWS, USER_FILE, USER_ROWS, CaseSet, collect
 from validators.latency import Block, Measurement, Timing, combined, measure, samples_path
+from validators.on_device import timed_on_device
 from validators.protocol import Protocol
 from validators.quality import Quality, assess, rehearse
 from validators.report import Attempt, ReferenceReport, Stage, StageRun, TargetReport
@@ -466,15 +468,18 @@ def time_proven(
     protocol: Protocol,
     say: Callable[[str], None],
     measured: tuple[Measurement, ...] = (),
+    device: DeviceRequest | None = None,
 ) -> TargetReport:
     """Time a target's proven artifact at every number of threads, beside what was `measured` of it before.
 
-    An artifact that cannot be timed does not pass.
+    On a `device` where one is asked for, and nowhere else then. An artifact that cannot be timed does not pass.
     """
     if target.artifact is None:
         raise ValueError("only what was made is timed")
     if not threads and not measured:
         return dataclasses.replace(target, latency_reason="not asked for")
+    if device is not None:
+        return _timed_on(device, workers, baseline, target, proof, threads, protocol, say)
     latency = list(measured)
     stages: list[StageRun] = []
     for count in threads:
@@ -487,6 +492,44 @@ def time_proven(
         latency.append(measurement)
         stages += runs
     return dataclasses.replace(target, latency=tuple(latency), stages=tuple(stages))
+
+
+def _timed_on(
+    device: DeviceRequest,
+    workers: Workers,
+    baseline: Baseline,
+    target: TargetReport,
+    proof: Proof,
+    threads: tuple[int, ...],
+    protocol: Protocol,
+    say: Callable[[str], None],
+) -> TargetReport:
+    """Time a target's proven artifact on a device; what fails there is NOT_RUN, and no number takes its place."""
+    artifact = target.artifact
+    if artifact is None or proof.binding is None:
+        raise ValueError("only what was proven is timed")
+    fixed = dict(proof.binding.fixed)
+    timed = baseline.cases.fitting({BATCH: 1, **fixed})
+    sizes = next((dict(sizes) for case, sizes in baseline.cases.sizes if case in timed), {})
+    free = tuple((name, size) for name, size in sizes.items() if name not in fixed)
+    try:
+        found = timed_on_device(
+            device,
+            artifact.format,
+            Path(artifact.path),
+            [Path(companion) for companion in artifact.companions],
+            threads,
+            protocol,
+            workers.limits.timeout_seconds,
+            free,
+            say,
+        )
+    except EdgeproofError as error:
+        reason = f"{error.message}; fix: {error.fix}" if error.fix else error.message
+        words = f"latency could not be measured on the device: {reason}"
+        return dataclasses.replace(target, status=Status.NOT_RUN, reason=words, latency_reason=reason)
+    stages = tuple(StageRun(f"device-{target.label}-{one.threads}", took, line) for one, took, line in found)
+    return dataclasses.replace(target, latency=tuple(one for one, _, _ in found), stages=stages)
 
 
 def timing_environment(runtime: Runtime, threads: int) -> Environment:

@@ -20,6 +20,7 @@ from validators.regression import Regression
 from validators.self_test import SelfTest
 from validators.swept import Swept
 from validators.verdict import Status, Verdict
+from validators.where import Where
 
 SCHEMA_VERSION = 1
 
@@ -94,6 +95,7 @@ class Point:
     agreement: float | None
     file_bytes: int
     latency_seconds: float | None = None
+    where: Where = Where.HOST  # that latency was measured
     kept: bool = False
     front: bool = False  # whether no other point is at least as good in size, latency and quality, and better in one
     reason: str = ""

@@ -32,6 +32,7 @@ from validators.inputs import read_user_file
 from validators.pairs import CANNOT_TELL, LEAST_BLOCKS, Interval
 from validators.runtimes import RUNTIMES, Feed
 from validators.verdict import Status
+from validators.where import Where
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,7 +80,7 @@ class Contested:
     clock: str  # that decides
     threads: int
     pinned: tuple[int, ...]
-    where: str = "host"
+    where: Where = Where.HOST
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ def as_text(found: Comparison) -> str:
             lines.append(f"  {gated(found.statuses[place], found.max_regression)}")
     decides = "CPU" if result.clock == CPU else "wall"
     cores = f"core {', '.join(map(str, result.pinned))}" if result.pinned else "no core of their own"
-    lines.append(f"{result.threads} thread(s), {decides} time decides, on {cores} ({result.where})")
+    lines.append(f"{result.threads} thread(s), {decides} time decides, on {cores} ({result.where.value})")
     return "\n".join(lines) + "\n"
 
 

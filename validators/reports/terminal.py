@@ -121,12 +121,21 @@ def _times(measurement: Measurement | None) -> list[str]:
     if measurement is None:
         return ["-"] * 5
     return [
-        "withheld" if measurement.median_seconds is None else _steady(measurement.median_seconds, measurement.spread),
+        _typical(measurement),
         "-" if measurement.p90_seconds is None else _seconds(measurement.p90_seconds),
-        _seconds(measurement.load_seconds),
-        _seconds(measurement.first_seconds),
-        f"+{_bytes(measurement.peak_added_bytes)}",
+        "-" if measurement.load_seconds is None else _seconds(measurement.load_seconds),
+        "-" if measurement.first_seconds is None else _seconds(measurement.first_seconds),
+        "-" if measurement.peak_added_bytes is None else f"+{_bytes(measurement.peak_added_bytes)}",
     ]
+
+
+def _typical(measurement: Measurement) -> str:
+    """Give the median, or the mean where a device's tool tells no median."""
+    if measurement.median_seconds is not None:
+        return _steady(measurement.median_seconds, measurement.spread)
+    if measurement.mean_seconds is not None:
+        return f"mean {_seconds(measurement.mean_seconds)}"
+    return "withheld" if measurement.withheld else "-"
 
 
 def _steady(median: float, spread: float | None) -> str:
@@ -170,7 +179,10 @@ def _remarks(target: TargetReport) -> list[str]:
         for measured in target.latency
         if measured.withheld
     ]
-    lines += [f"{name}: {escape(_how(measured))}" for measured in target.latency]
+    lines += [
+        f"{name}: {escape(_how(measured) if measured.device is None else _how_on_device(measured))}"
+        for measured in target.latency
+    ]
     if target.latency_reason:
         lines.append(f"{name}: no latency: {escape(target.latency_reason)}")
     lines += [f"{name}: {escape(remark)}" for remark in target.remarks]
@@ -263,6 +275,28 @@ def _how(measured: Measurement) -> str:
             f"timed at {measured.threads} thread(s), protocol {measured.protocol}: {cpu}{tail}, "
             f"{measured.runs:,} runs{processes}{far}, load and first of {len(measured.openings)} process(es){cores}",
             *measured.notes,
+        )
+    )
+
+
+def _how_on_device(measured: Measurement) -> str:
+    """Say where and how a latency was measured on a device, and what its tool does not tell."""
+    tail = "".join(
+        f", {name} {_seconds(value)}"
+        for name, value in (("mean", measured.mean_seconds), ("p95", measured.p95_seconds))
+        if value is not None
+    )
+    cores = f"on core {', '.join(map(str, measured.pinned))}" if measured.pinned else "not pinned"
+    untold: dict[str, list[str]] = {}
+    for field, reason in measured.untold.items():
+        if reason != measured.withheld:
+            untold.setdefault(reason, []).append(field)
+    return "; ".join(
+        (
+            f"timed on a device ({measured.where.value}): {measured.device}, at {measured.threads} thread(s), protocol "
+            f"{measured.protocol}{tail}, {measured.runs:,} runs in {measured.processes} process(es), {cores}",
+            *measured.notes,
+            *(f"no {', '.join(fields)}: {reason}" for reason, fields in untold.items()),
         )
     )
 
