@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Made again whenever what it was made from changes.
 STAMP := $(VENV)/.setup
 
-.PHONY: setup demo test lint types zoo zoo-packages bench-precision calibrate-tolerance samples docs clean
+.PHONY: setup demo test lint types zoo zoo-packages bench-precision bench-latency calibrate-tolerance samples docs clean
 
 setup: $(STAMP)
 
@@ -50,6 +50,11 @@ zoo-packages: setup
 # resumed; writes the table of docs/precision.md. A slice: make bench-precision ONLY='mobile*'.
 bench-precision: zoo-packages
 	$(BIN)/python tests/zoo/precision.py $(if $(ONLY),--only '$(ONLY)') $(BENCH)
+
+# Reported latencies beside other tools' measurements, comparisons of known answer, and memory from process to process,
+# kept in build/latency and resumed; writes the tables of docs/latency.md. A slice: make bench-latency ONLY='digits*'.
+bench-latency: zoo-packages
+	$(BIN)/python tests/zoo/bench_latency.py $(if $(ONLY),--only '$(ONLY)') $(LATENCY)
 
 # The bounds of validators/tolerance.py, held against right exports and planted faults of zoo models, kept in
 # build/zoo/calibrate and resumed; writes the figures into docs/parity.md. A slice: make calibrate-tolerance ONLY='hf_*'.
