@@ -104,7 +104,8 @@ class Adb:
 
     def shell(self, command: str, seconds: float = QUERY_SECONDS) -> Answer:
         """Run a command on the device, whatever it answers; raises DeviceError where the device went away."""
-        ran = self.call("shell", f'{command}\necho "{_EXIT}$?"', seconds=seconds)
+        # NOTE: Why on a line of its own: what a tool prints need not end with one.
+        ran = self.call("shell", f"{command}\nprintf '\\n{_EXIT}%s\\n' \"$?\"", seconds=seconds)
         exited = list(_EXITED.finditer(ran.stdout))
         if not exited:
             self._lost(ran.stderr or ran.stdout or f"adb shell ended with {ran.returncode}")

@@ -29,6 +29,9 @@ from validators.steady import LEAST_RUNS, QUARTER_DRIFT
 #: What opening a model may take there beside its timed runs: a large one is compiled for tens of seconds.
 OPEN_SECONDS = 120.0
 
+#: What is called so in the folder on the device.
+TAKEN = ("tool", "model", "pid")
+
 Number = TypeVar("Number", int, float)
 
 #: How much of a tool's own words a reason quotes.
@@ -61,6 +64,8 @@ def check(device: DeviceRequest, forms: Iterable[str]) -> Phone:
     for file in device.files:
         if not Path(file).is_file():
             raise UsageError(f"--benchmark-file {file}: there is no such file", fix="give the path of the file to push")
+        if Path(file).name in TAKEN:
+            raise UsageError(f"--benchmark-file {file} would take the place of our own", fix="rename it")
     program = find(device.adb)
     try:
         found = phone(reach(program, device.serial))
@@ -174,7 +179,9 @@ def time_on_device(
         sizes,
     )
     words = ["./tool", *bench.tool.words(ask), *bench.request.arguments]
-    line = shlex.join([*(("taskset", bench.request.cores) if bench.request.cores else ()), *words])
+    # Android's taskset reads hexadecimal without a prefix.
+    kept_on = ("taskset", f"{int(bench.request.cores, 16):x}") if bench.request.cores else ()
+    line = shlex.join([*kept_on, *words])
     before = condition(bench.adb)
     limit = min(timeout_seconds, OPEN_SECONDS + max(2 * protocol.limit_seconds, 2 * ask.seconds))
     ran = [_run(bench, line, limit) for _ in range(protocol.processes)]

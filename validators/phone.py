@@ -19,6 +19,9 @@ THROTTLED = 2
 #: Machines of ELF files, as Android names what it runs (elf.h; developer.android.com/ndk/guides/abis).
 ABIS = {0x03: "x86", 0x28: "armeabi-v7a", 0x3E: "x86_64", 0xB7: "arm64-v8a", 0xF3: "riscv64"}
 
+#: What emulators call their hardware: Android Studio's, Cuttlefish, Genymotion.
+EMULATORS = ("ranchu", "goldfish", "cutf_cvm", "vbox86")
+
 _PROPERTY = re.compile(r"^\[([^\]]+)\]: \[(.*)\]\s*$", re.MULTILINE)
 _STATUS = re.compile(r"^Thermal Status: (\d+)\s*$", re.MULTILINE)
 _BATTERY = re.compile(r"^\s*([\w ]+): (\S+)\s*$", re.MULTILINE)
@@ -77,7 +80,7 @@ def phone(adb: Adb) -> Phone:
     def joined(*names: str) -> str:
         return " ".join(dict.fromkeys(told[name].strip() for name in names if told.get(name, "").strip()))
 
-    emulated = "1" in (told.get("ro.boot.qemu"), told.get("ro.kernel.qemu"))
+    emulated = "1" in (told.get("ro.boot.qemu"), told.get("ro.kernel.qemu")) or first("ro.hardware") in EMULATORS
     return Phone(
         model=joined("ro.product.manufacturer", "ro.product.model"),
         soc=joined("ro.soc.manufacturer", "ro.soc.model") or first("ro.board.platform", "ro.hardware"),

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from pathlib import Path
 
 import pytest
-from device_tools import PERF_TEST, REAL, tool
+from device_tools import PERF_TEST, REAL, fake_adb, tool
 
-ADB = Path(__file__).parents[1] / "fake_adb.py"
+ADB = fake_adb()
 
 
 @pytest.fixture

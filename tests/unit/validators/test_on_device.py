@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from device_tools import CLASSIC, PERF_TEST, TODAY, TOO_NEW, tool
+from device_tools import CLASSIC, PERF_TEST, TODAY, TOO_NEW, fake_adb, tool
 
 from convert.device import DeviceRequest, device_from, device_words
 from convert.errors import DeviceError, UsageError
@@ -23,7 +23,7 @@ from validators.on_device import check, check_timing, failure, timed_on_device
 from validators.protocol import PROTOCOLS
 from validators.where import Where
 
-ADB = Path(__file__).parents[2] / "fake_adb.py"
+ADB = fake_adb()
 QUICK = PROTOCOLS["quick"]
 
 
@@ -86,8 +86,9 @@ def test_percentiles_of_too_few_runs_are_left_out(tmp_path, model):
     assert found.untold["p99_seconds"] == "100 runs, and 662 are needed for it"
 
 
-def test_an_emulator_is_no_device(tmp_path, model, monkeypatch):
-    monkeypatch.setenv("FAKE_ADB_PROPERTIES", "ro.boot.qemu=1")
+@pytest.mark.parametrize("told", ["ro.boot.qemu=1", "ro.hardware=ranchu"])
+def test_an_emulator_is_no_device(tmp_path, model, monkeypatch, told):
+    monkeypatch.setenv("FAKE_ADB_PROPERTIES", told)
 
     (found,) = timed(tool(tmp_path / "tool", TODAY), model)
 
@@ -99,7 +100,7 @@ def test_the_tool_is_called_with_threads_cores_and_words_of_the_user(tmp_path, m
     extra = tmp_path / "libextra.so"
     extra.write_bytes(b"")
 
-    found = timed(path, model, threads=(1, 4), cores="1", arguments=("--use_gpu=a b",), files=(str(extra),))
+    found = timed(path, model, threads=(1, 4), cores="0x1", arguments=("--use_gpu=a b",), files=(str(extra),))
 
     ran = [line for line in (device / "log").read_text().splitlines() if "exec" in line]
     assert [one.threads for one in found] == [1, 4]
@@ -122,6 +123,14 @@ def test_companions_and_libraries_lie_where_model_and_tool_look_for_them(tmp_pat
     assert {"libonnxruntime.so", "tool", "net.onnx", "net.onnx.data"} <= set(seen)
     assert "edgeproof-" in (device / "tmp" / "at").read_text()
     assert "-f length:16" in (device / "log").read_text()
+
+
+def test_output_without_a_last_end_of_line_is_read_to_its_end(tmp_path, model):
+    path = tool(tmp_path / "tool", TODAY, before=f"printf '%s' '{PERF_TEST.strip()}'; exit 0")
+
+    (found,) = timed(path, model, "onnx")
+
+    assert found.p99_seconds == pytest.approx(0.0112)
 
 
 def test_several_processes_are_put_together_where_they_agree(tmp_path, model):
@@ -409,6 +418,8 @@ def test_a_format_without_its_tool_is_refused(tmp_path):
         check(asked, ["tflite", "onnx"])
     with pytest.raises(UsageError, match="there is no such file"):
         check(DeviceRequest(tools=("nosuch",), adb=str(ADB)), ["tflite"])
+    with pytest.raises(UsageError, match="would take the place of our own"):
+        check(DeviceRequest(tools=asked.tools, files=(str(tmp_path / "tool"),), adb=str(ADB)), ["tflite"])
 
 
 def test_ctrl_c_removes_what_was_pushed(tmp_path, model, device):
