@@ -86,7 +86,8 @@ def late(path):
     shapes = [int(o["inputs"][1]) for o in interpreter._get_ops_details() if o["op_name"] == "RESHAPE"]
     before = [interpreter.get_tensor(index).tolist() for index in shapes]
     interpreter.invoke()
-    return [b for b, index in zip(before, shapes) if b != interpreter.get_tensor(index).tolist()] + [None] * (not shapes)
+    after = [interpreter.get_tensor(index).tolist() for index in shapes]
+    return [one for one, other in zip(before, after) if one != other] if shapes else ["no shape was found"]
 
 named = tuple(type(spec)(spec.name + "_out", spec.dtype, spec.shape) for spec in outputs)
 net, out = Net().eval(), Path("net.tflite")

@@ -23,11 +23,12 @@ from convert.sources import identify
 from convert.spec import LoadOptions, SourceFile, TensorSpec
 from convert.worker import Workers, limits_of
 from validators.blame import _aligned
-from validators.divergence import Blame, Series, blame
+from validators.divergence import Alone, Blame, Series, blame, blame_alone
+from validators.ideals import Building
 from validators.kinds import draw
 from validators.prove import load_source
 from validators.runtimes import RUNTIMES, Subject
-from validators.taps import Isolation, Tapping, isolate, series, tap, tap_for, tap_of
+from validators.taps import Isolation, Stepping, Tapping, isolate, series, step, tap, tap_for, tap_of
 from validators.taps.litert import LiteRTProbe
 from validators.taps.onnxruntime import CutProbe, OnnxProbe
 
@@ -71,6 +72,23 @@ class Bench:
         layer = next(iter(self.exact.values[found.guilty.reference].layers), "")
         covered = {next(iter(self.exact.values[at].layers), "") for at in found.between}
         return found, mine.values[found.guilty.position].operator, layer, covered
+
+    def blame_alone(self, form: str, path: Path, base: Path, precision: str = "int8") -> tuple[Blame, str]:
+        """Blame a reduced artifact, each operator against its ideal by itself; gives the guilty one's layer, too."""
+        item, number = tap_for(form), next(self._numbers)
+        subject = Subject(SourceFile(str(path), form, "", "", 0))
+        job = Tapping(item.name, subject, self.inputs, str(self.folder / f"{number}.npz"), self.cases)
+        tapped = self.workers.run(f"tap-{number}", tap, job, item.environment).value
+        ideal = Building(form, precision, str(base), str(path), str(self.folder / f"ideal-{number}.{SUFFIXES[form]}"))
+        names, out = tuple(value.name for value in tapped.values), str(self.folder / f"step-{number}.npz")
+        asked = Stepping(item.name, ideal, names, tapped.path, self.inputs, out, self.cases)
+        stepped = self.workers.run(f"step-{number}", step, asked, item.environment).value
+        with np.load(stepped.path) as arrays:
+            answers = {at: [arrays[f"{case}/{at}"] for case in self.cases] for at in stepped.positions}
+        alone = Alone(answers, dict(zip(stepped.positions, stepped.steps, strict=True)))
+        found = blame_alone(series(tapped, self.cases), self.exact, alone, precision)
+        at = found.guilty.reference if found.guilty else -1
+        return found, next(iter(self.exact.values[at].layers), "") if found.guilty else ""
 
     def isolated(self, form: str, path: Path, position: int) -> tuple[Path, np.ndarray]:
         """Cut an operator out of an artifact, and give its file and what it answers."""
@@ -427,24 +445,40 @@ def test_an_onnx_file_cut_at_each_tensor_computes_what_the_whole_one_does(mobile
 # Quantized
 
 
-@pytest.fixture(scope="module")
-def quantized(mobile):
-    calibration = mobile.folder / "calibration.npz"
-    images = np.random.default_rng(0).standard_normal((64, 3, 32, 32)).astype(np.float32)
-    np.savez(calibration, image=images)
+def quantized_of(bench: Bench, precision: str) -> dict[tuple[str, str], Path]:
+    """Quantize a network as it is, without looking for what loses less."""
+    spec = TensorSpec.parse(INPUTS[bench.name])
+    calibration = bench.folder / "calibration.npz"
+    rows = np.random.default_rng(0).standard_normal(spec.sized({"batch": 64})).astype(np.float32)
+    np.savez(calibration, **{spec.name: rows})
     report = convert(
-        mobile.folder / "mobile.pt",
+        bench.folder / f"{bench.name}.pt",
         to="onnx,tflite",
-        precision="int8,fp16",
+        precision=precision,
         calibration=calibration,
         search_seconds=0,
-        out=mobile.folder / "quantized",
-        architecture=f"{HERE / 'blamed_nets.py'}:mobile",
-        input=INPUTS["mobile"],
+        out=bench.folder / "quantized",
+        architecture=f"{HERE / 'blamed_nets.py'}:{bench.name}",
+        input=INPUTS[bench.name],
         threads=(),
         timeout_seconds=400,
     )
     return {(target.target, target.precision): Path(target.artifact.path) for target in report.targets}
+
+
+@pytest.fixture(scope="module")
+def quantized(mobile):
+    return quantized_of(mobile, "int8,fp16")
+
+
+@pytest.fixture(scope="module")
+def quantized_encoder(encoder):
+    return quantized_of(encoder, "int8")
+
+
+@pytest.fixture(scope="module")
+def quantized_recurrent(recurrent):
+    return quantized_of(recurrent, "int8")
 
 
 @pytest.mark.slow
@@ -503,14 +537,70 @@ def test_the_broken_layer_of_an_int8_mobilenet_in_tflite_is_blamed(mobile, quant
     assert mobile.blame("tflite", tmp_path / "broken.tflite", "int8")[2] == layer
 
 
+def rescaled(path: Path, layer: str, out: Path) -> None:
+    """Write an int8 ONNX file in which a layer's weights are read with other scales."""
+    model = onnx.load(path)
+    makers = {output: node for node in model.graph.node for output in node.output}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    (product,) = (
+        n for n in model.graph.node if f"model.{layer}" in scopes(n) and n.op_type in ("Conv", "Gemm", "MatMul")
+    )
+    scale = constants[makers[product.input[1]].input[1]]
+    scale.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(scale) * 1.4).astype(np.float32), scale.name))
+    onnx.save(model, out)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", ["blocks.0.depth", "blocks.2.project", "head"])
 def test_the_broken_layer_of_an_int8_mobilenet_in_onnx_is_blamed(mobile, quantized, tmp_path, layer):
-    model = onnx.load(quantized["onnx", "int8"])
-    (scale,) = (tensor for tensor in model.graph.initializer if tensor.name == f"model.{layer}.weight_scale")
-    scale.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(scale) * 1.4).astype(np.float32), scale.name))
-    onnx.save(model, tmp_path / "broken.onnx")
+    rescaled(quantized["onnx", "int8"], layer, tmp_path / "broken.onnx")
     assert layer in mobile.blame("onnx", tmp_path / "broken.onnx", "int8")[3]
+
+
+ENCODER_INT8_TFLITE = {
+    "scale of the keys": (other_scales("model/0/k", "FULLY_CONNECTED"), "layers.0.k"),
+    "scale of the values": (other_scales("model/1/v", "FULLY_CONNECTED"), "layers.1.v"),
+    "reversed features": (reversed_integers("model/0/up", "FULLY_CONNECTED"), "layers.0.up"),
+    "scale of the output": (other_scales("model/1/o", "FULLY_CONNECTED"), "layers.1.o"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ENCODER_INT8_TFLITE)
+def test_the_broken_layer_of_an_int8_encoder_in_tflite_is_blamed(encoder, quantized_encoder, tmp_path, fault):
+    edit, layer = ENCODER_INT8_TFLITE[fault]
+    model = read_model(quantized_encoder["tflite", "int8"])
+    edit(model)
+    write_model(tmp_path / "broken.tflite", model)
+    assert encoder.blame_alone("tflite", tmp_path / "broken.tflite", encoder.artifact("tflite"))[1] == layer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", ["layers.0.q", "layers.1.v", "layers.1.down"])
+def test_the_broken_layer_of_an_int8_encoder_in_onnx_is_blamed(encoder, quantized_encoder, tmp_path, layer):
+    rescaled(quantized_encoder["onnx", "int8"], layer, tmp_path / "broken.onnx")
+    assert encoder.blame_alone("onnx", tmp_path / "broken.onnx", encoder.artifact("onnx"))[1] == layer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "tflite"])
+def test_a_right_quantized_encoder_has_nothing_to_blame(encoder, quantized_encoder, form):
+    found, _ = encoder.blame_alone(form, quantized_encoder[form, "int8"], encoder.artifact(form))
+    assert found.guilty is None
+    assert len([point for point in found.points if point.alone is not None]) > 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "tflite"])
+def test_the_broken_head_of_an_int8_lstm_is_blamed(recurrent, quantized_recurrent, tmp_path, form):
+    path = tmp_path / f"broken.{form}"
+    if form == "onnx":
+        rescaled(quantized_recurrent["onnx", "int8"], "head", path)
+    else:
+        model = read_model(quantized_recurrent["tflite", "int8"])
+        other_scales("model/head", "FULLY_CONNECTED")(model)
+        write_model(path, model)
+    assert recurrent.blame_alone(form, path, recurrent.artifact(form))[1] == "head"
 
 
 # The command

@@ -73,11 +73,11 @@ def tflite(path: str, row: Arrays | None) -> Callable[[], object]:
 def laid_out(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
     """Give the values with channels last or first where only so they fit what the file states."""
     wanted = [int(size) for size in detail["shape_signature"]]
-    for axes in (None, (0, 2, 3, 1), (0, 3, 1, 2)):
-        if axes is None or values.ndim == len(axes):
-            turned = values if axes is None else values.transpose(axes)
-            if all(size in (-1, length) for size, length in zip(wanted, turned.shape, strict=True)):
-                return np.ascontiguousarray(turned)
+    axes = list(range(values.ndim))
+    for order in (axes, [0, *axes[2:], 1], [0, axes[-1], *axes[1:-1]]) if values.ndim > 2 else (axes,):
+        turned = values.transpose(order)
+        if all(size in (-1, length) for size, length in zip(wanted, turned.shape, strict=True)):
+            return np.ascontiguousarray(turned)
     raise SystemExit(f"inputs of {values.shape} do not fit {detail['name']}, {wanted}")
 
 

@@ -24,6 +24,8 @@ from models import ENTRIES, Entry
 from places import HERE, KEPT
 from saving import OTHER_TRIAL
 
+from convert.spec import TensorSpec
+
 RESULTS = KEPT / "reach"
 BY_HAND_SECONDS = 900
 
@@ -80,6 +82,10 @@ def race(entry: Entry, store: Store) -> dict[str, Any]:
     # onnx2tf by hand makes images channels last; with them first, the file has one more transpose to pay for.
     image = any(text.replace(" ", "").count(",") == 3 and ",3," in text for text in entry.inputs)
     command += ["--layout", "nhwc"] if image and entry.saved in TORCH_KINDS else []
+    # Nor do scripts by hand keep lengths free, for which shapes are computed as the graph runs.
+    free = {name for text in entry.inputs for name in TensorSpec.parse(text).free if name != "batch"}
+    fixed = sorted(free) if entry.saved in TORCH_KINDS else []
+    command += [word for name in fixed for word in ("--fix", f"{name}={OTHER_TRIAL}")]
     ran = run([*command, "--out", str(folder / "out")], RUN_SECONDS)
     if not ran.stdout.strip():
         return {"model": entry.name, "failed": ran.stderr.strip()[-400:]}
