@@ -86,6 +86,7 @@ def convert(
     search_seconds: float = Request.search_seconds,
     golden: str | os.PathLike[str] = "",
     self_test: bool = False,
+    instructions: bool = False,
     gate: QualityGate | None = None,
     device: DeviceRequest | None = None,
     say: Say = lambda _: None,
@@ -118,6 +119,7 @@ def convert(
         recipe: a recipe file of an earlier run, to quantize the same way again without a search.
         search_seconds: time to search for a mixed precision that passes, per artifact; 0 for none.
         self_test: plant faults in every proven artifact and see whether the checks catch them.
+        instructions: count the executed instructions of an inference, too; see `validators.instructions`.
         golden: folder for golden vectors of each proven artifact, which `validators.replay` judges a device by.
         policy: a file of what artifacts are held against beside the tool's own bounds; see `validators.policy`.
         baseline: an artifact of one of the formats, as released before: both are timed now, in turns.
@@ -177,6 +179,7 @@ def convert(
         golden=str(golden),
         self_test=self_test or timing.self_test,
         device=device,
+        instructions=instructions,
         command=command_line(
             "convert",
             str(model),
@@ -209,6 +212,7 @@ def convert(
                 *gate_words(gate),
                 ("golden", str(golden)),
                 ("self-test", self_test),
+                ("instructions", instructions),
             ],
         ),
     )

@@ -119,6 +119,7 @@ def main(
     golden: str,
     self_test: bool,
     device: Callable[[], DeviceRequest | None],
+    instructions: bool,
     seed: int,
     policy: str,
     no_policy: bool,
@@ -210,6 +211,7 @@ def main(
                 golden=golden,
                 self_test=self_test,
                 device=device(),
+                instructions=instructions,
                 gate=QualityGate(labels, metric, min_agreement, max_accuracy_drop, min_sqnr_db),
                 say=say,
             )
@@ -244,7 +246,7 @@ def refuse_with_inspect() -> None:
         "recipe",
         "device",
     )
-    for name in (*converting, "golden", "self_test"):
+    for name in (*converting, "golden", "self_test", "instructions"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             words = {"targets": "to", "only_plan": "plan", "precisions": "precision"}
             option = words.get(name, name.replace("_", "-"))

@@ -32,6 +32,7 @@ from validators.reports import RENDERINGS
 from validators.runtimes import Drag, drags, runtime_for
 from validators.self_test import self_test
 from validators.verdict import Status
+from validators.weighing import count_instructions, weigh
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,10 +69,12 @@ def run(request: Request, say: Say) -> Report:
         chosen = [choose(current, item, baseline) for item in built]
         bench = Bench(current, baseline, calibration)
         made = [(base, quantize(bench, base)) for base in chosen]
+        made = [(weighed(bench, base), [weighed(bench, item) for item in reduced]) for base, reduced in made]
         warmed = () if request.race or request.device else request.threads[:1]
         workers.retire_all(keep=[timing_environment(runtime_for(target), n) for target in targets for n in warmed])
         finished = [report for base, reduced in made for report in timed(bench, base, reduced)]
         proofs = {item.report.label: item.proof for base, reduced in made for item in (base, *reduced)}
+        finished = [executed(current, baseline, proofs[item.label], item) for item in finished]
         tested = [test(current, baseline, proofs[item.label], item) for item in finished]
         held = [enforce(workers, enforced, compare(current, user, item)) for item in tested]
         placed = [keep_golden(request, baseline, proofs[item.label], place(request, item)) for item in held]
@@ -154,6 +157,17 @@ def timed(bench: Bench, base: Chosen, reduced: list[Chosen]) -> list[TargetRepor
     full = finish(run, base, baseline)
     found = [set_beside(finish(run, item, baseline), full, functools.partial(slow, bench, item)) for item in reduced]
     return [full, *found] if asked else found
+
+
+def weighed(bench: Bench, chosen: Chosen) -> Chosen:
+    """Count the costs of what is kept of a target that do not vary."""
+    report = weigh(bench.run.workers, bench.baseline, chosen.report, chosen.proof)
+    return dataclasses.replace(chosen, report=report)
+
+
+def executed(run: Run, baseline: Baseline, proof: Proof | None, target: TargetReport) -> TargetReport:
+    """Count the instructions of an inference where that is asked for."""
+    return count_instructions(run.workers, baseline, target, proof, run.say) if run.request.instructions else target
 
 
 def slow(bench: Bench, chosen: Chosen) -> str:

@@ -349,6 +349,11 @@ def running(*, proves: bool, answer: str) -> Options:
         is_flag=True,
         help="Plant faults in every artifact that passes, and say which the checks would have caught.",
     )
+    instructions = click.option(
+        "--instructions",
+        is_flag=True,
+        help="Count the instructions that an inference executes, with valgrind; this takes minutes.",
+    )
     baseline = click.option(
         "--baseline",
         default="",
@@ -392,7 +397,7 @@ def running(*, proves: bool, answer: str) -> Options:
         "--plots-format", default="", metavar="png|svg|png,svg", help="How to draw them.  [default: png]"
     )
     return adding(
-        *((golden, self_test) if proves else ()),
+        *((golden, self_test, instructions) if proves else ()),
         click.option("--seed", default=0, show_default=True, metavar="N", help="Seed of the generated inputs."),
         *((policy, no_policy, baseline, regression, protocol, threads, plots, plots_format) if proves else ()),
         click.option("--timeout", default=1800.0, show_default=True, metavar="SECONDS", help="Limit of each stage."),

@@ -52,6 +52,7 @@ from validators.sweep import Subjected, largest_batch
 from validators.sweep import sweep as run_sweep
 from validators.swept import Swept, require_free, sweeps_from
 from validators.verdict import Status
+from validators.weighing import count_instructions, weigh
 
 Say = Callable[[str], None]
 
@@ -85,6 +86,7 @@ def validate(
     sweep: Iterable[str] = (),
     batch_within: str = "",
     device: DeviceRequest | None = None,
+    instructions: bool = False,
     say: Say = lambda _: None,
 ) -> Report:
     """Judge an artifact against the model it was made from, by the rules `convert` judges its own by.
@@ -100,6 +102,7 @@ def validate(
         gate: how good a quantized artifact has to be; see `convert.convert`.
         sweep: what to measure the artifact at beside, such as `"batch=1,2,4"` or `"threads=1,2"`.
         batch_within: a size, such as `"512 MiB"`: find the largest batch whose peak memory is within it.
+        instructions: count the executed instructions of an inference, too; see `validators.instructions`.
         self_test: plant faults in the artifact where it passes and see whether the checks catch them.
         golden: folder for golden vectors of the artifact where it passes; see `validators.golden`.
         device: time the artifact there instead of on this machine.
@@ -187,9 +190,10 @@ def validate(
             gate=gate,
         )
         made = dataclasses.replace(made, precision=proof.facts.precision if proof.facts else FP32)
-        workers.retire_all()
         attempt = proof.attempt("given", "made elsewhere", made)
         target = TargetReport(form.name, made.precision, attempt.status, attempt.reason, made, (attempt,), 0)
+        target = weigh(workers, ran, target, proof)
+        workers.retire_all()
         if attempt.status is Status.PASS:
             target = time_proven(workers, ran, target, proof, threads, timing, say, device=device)
             swept = Subjected(ran, made, proof, form.name, seed, timing, (*threads, 1)[0])
@@ -217,6 +221,8 @@ def validate(
                 latency_reason="not proven",
                 sweeps=tuple(Swept(name, (), "not measured: the artifact is not proven") for name in unproven),
             )
+        if instructions:
+            target = count_instructions(workers, ran, target, proof, say)
         report = assemble(
             command=command_line(
                 "validators",
@@ -246,6 +252,7 @@ def validate(
                     ("self-test", self_test and not timing.self_test),
                     *(("sweep", str(one)) for one in sweeps),
                     ("batch-within", batch_within),
+                    ("instructions", instructions),
                 ],
             ),
             started=started,

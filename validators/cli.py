@@ -74,6 +74,7 @@ def main(
     golden: str,
     self_test: bool,
     device: Callable[[], DeviceRequest | None],
+    instructions: bool,
     seed: int,
     policy: str,
     no_policy: bool,
@@ -130,6 +131,7 @@ def main(
                 sweep=sweep,
                 batch_within=batch_within,
                 device=device(),
+                instructions=instructions,
                 gate=QualityGate(labels, metric, min_agreement, max_accuracy_drop, min_sqnr_db),
                 say=say,
             )

@@ -12,6 +12,7 @@ from convert.formats import Foreign
 from convert.recipe import Calibration, Recipe
 from convert.spec import FP32, Artifact, ModelFacts, SourceFile
 from validators.budget import Budgeted
+from validators.costs import Costs
 from validators.delegation import Delegation
 from validators.environment import machine, versions
 from validators.latency import Measurement
@@ -147,6 +148,7 @@ class TargetReport:
     sweeps: tuple[Swept, ...] = ()  # what was measured at other sizes and numbers of threads; they decide nothing
     delegation: Delegation | None = None  # looked at where a budget is on it
     remarks: tuple[str, ...] = ()
+    costs: Costs | None = None  # that do not vary, of what was kept
 
     @property
     def label(self) -> str:

@@ -77,12 +77,18 @@ def read(path: Path) -> Facts:
     promise = read_promise(seen)
     if promise is None or not promise.outputs:
         raise Unsigned(f"{path} carries no full {SIGNATURE_FILE}: TorchScript itself knows no shapes")
+    operators = operators_of(seen)
+    precision = precision_of(operators, _dtypes(seen))
+    return Facts(Signature(promise.inputs, promise.outputs), operators, precision=precision)
+
+
+def operators_of(seen: Probe) -> dict[str, int]:
+    """Count the calls in an archive's code, by operator."""
     operators: Counter[str] = Counter()
     for member in seen.members:
         if member.startswith(f"{seen.root}/code/") and member.endswith(".py"):
             operators.update(_OPERATOR.findall(seen.read(member).decode(errors="replace")))
-    precision = precision_of(operators, _dtypes(seen))
-    return Facts(Signature(promise.inputs, promise.outputs), dict(sorted(operators.items())), precision=precision)
+    return dict(sorted(operators.items()))
 
 
 def precision_of(operators: Mapping[str, int], dtypes: Collection[str]) -> str:

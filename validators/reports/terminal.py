@@ -13,6 +13,7 @@ from rich.table import Table
 
 from convert.recipe import Calibration, Recipe
 from validators.budget import words_of as budget_words
+from validators.costs import NOT_ASKED, Costs
 from validators.latency import Measurement
 from validators.quantity import seconds_text as _seconds
 from validators.report import Attempt, Point, Report, Stage, TargetReport
@@ -29,6 +30,9 @@ COLUMNS = (
 STYLES = {Status.PASS: "green", Status.FAIL: "bold red", Status.NOT_RUN: "yellow"}
 TOLD = ("state", "rows", "propagation")  # checks that may pass and still have something to say, of one tensor then
 LAYERS_SHOWN = 6  # of those a recipe keeps; the report has all
+#: Costs whose absence is told; that an engine has no delegate, or that nobody asked for instructions, is no news.
+COUNTED = ("weight_bytes", "activation_bytes", "macs", "instructions")
+
 WIDEST = 240  # columns: the table takes what it needs, and a narrow terminal wraps it rather than losing numbers
 
 
@@ -183,6 +187,8 @@ def _remarks(target: TargetReport) -> list[str]:
         f"{name}: {escape(_how(measured) if measured.device is None else _how_on_device(measured))}"
         for measured in target.latency
     ]
+    lines += [f"{name}: {escape(_how(measured))}" for measured in target.latency]
+    lines += [f"{name}: {escape(said)}" for said in _costs(target.costs)]
     if target.latency_reason:
         lines.append(f"{name}: no latency: {escape(target.latency_reason)}")
     lines += [f"{name}: {escape(remark)}" for remark in target.remarks]
@@ -299,6 +305,27 @@ def _how_on_device(measured: Measurement) -> str:
             *(f"no {', '.join(fields)}: {reason}" for reason, fields in untold.items()),
         )
     )
+
+
+def _costs(costs: Costs | None) -> list[str]:
+    """Say what an artifact costs on any machine, and what of it could not be counted."""
+    if costs is None:
+        return []
+    told = [f"{_bytes(costs.file_bytes)} file"]
+    told += [] if costs.weight_bytes is None else [f"{_bytes(costs.weight_bytes)} weights"]
+    told += [] if costs.activation_bytes is None else [f"{_bytes(costs.activation_bytes)} activations"]
+    told += [] if costs.macs is None else [f"{costs.macs:,} multiply-accumulates"]
+    if costs.delegated_share is not None and costs.partitions is not None:
+        told.append(f"XNNPACK takes {costs.delegated_share:.0%} of the operators in {costs.partitions} part(s)")
+    if costs.instructions is not None:
+        told.append(f"{costs.instructions:,} instructions ({costs.instruction_set})")
+    at = ", ".join(f"{name} {size}" for name, size in costs.sizes)
+    lines = [f"costs{f' at {at}' if at else ''}: {', '.join(told)}"]
+    missing: dict[str, list[str]] = {}
+    for field in COUNTED:
+        if field in costs.reasons and costs.reasons[field] != NOT_ASKED:
+            missing.setdefault(costs.reasons[field], []).append(field.replace("_", " "))
+    return lines + [f"not counted: {', '.join(fields)}: {_first_line(why)}" for why, fields in missing.items()]
 
 
 def _raced(attempt: Attempt, *, kept: bool) -> str:

@@ -72,7 +72,7 @@ class LiteRTProbe:
                 experimental_op_resolver_type=self._resolver,
                 experimental_preserve_all_tensors=True,
             )
-        _invoke(self._preserving, inputs)
+        invoke(self._preserving, inputs)
         return _read(self._preserving, self.places)
 
     def _each(self, inputs: Arrays) -> dict[int, np.ndarray]:
@@ -86,7 +86,7 @@ class LiteRTProbe:
                 path = Path(folder) / "cut.tflite"
                 cut_at(self.model, tensor, path)
                 interpreter = Interpreter(model_path=str(path), num_threads=self._subject.threads)
-                _invoke(interpreter, inputs)
+                invoke(interpreter, inputs)
                 found[tensor] = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
         for tensor, at in self.places.items():
             if not self._values[at].operator:
@@ -145,7 +145,7 @@ def numbers(tensor: Any, array: np.ndarray) -> np.ndarray | None:
     return found
 
 
-def _invoke(interpreter: Any, inputs: Arrays) -> None:
+def invoke(interpreter: Any, inputs: Arrays) -> None:
     """Run an interpreter's graph on inputs named as its signature, or its tensors, say."""
     signatures = interpreter.get_signature_list()
     details = {detail["name"]: detail for detail in interpreter.get_input_details()}

@@ -79,7 +79,7 @@ class OnnxProbe:
             for name in node.output:
                 if not name:
                     continue
-                sources = tuple(sorted({where[taken] for taken in _taken(node) if taken in where}))
+                sources = tuple(sorted({where[taken] for taken in taken_by(node) if taken in where}))
                 fetched, shown = name, self._said.quantized(node, name)
                 if node.domain == BLOCKED and node.op_type != REORDER:
                     shown = undone[name].output[0] if name in undone else self._said.blocked(node)
@@ -197,7 +197,7 @@ def _options(threads: int) -> Any:
     return options
 
 
-def _taken(node: Any) -> list[str]:
+def taken_by(node: Any) -> list[str]:
     """Name what a node takes, what its nested graphs take from outside included."""
     from convert.formats.onnx import graphs
 
@@ -343,7 +343,7 @@ def isolate(job: Isolation) -> Isolated:
     graph = probe.original.graph
     nodes = _nodes_between(graph, set(given), value.name)
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    used = {name for node in nodes for name in _taken(node)}
+    used = {name for node in nodes for name in taken_by(node)}
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
             nodes,
@@ -392,7 +392,7 @@ def _nodes_between(graph: Any, given: set[str], last: str) -> list[Any]:
         if name in inputs or name not in makers:
             raise LoadError(f"{last} is computed from {name} too, which the optimised graph does not hold")
         needed.add(name)
-        pending += _taken(makers[name])
+        pending += taken_by(makers[name])
     return [node for node in graph.node if any(name in needed for name in node.output)]
 
 
