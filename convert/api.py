@@ -87,6 +87,7 @@ def convert(
     golden: str | os.PathLike[str] = "",
     self_test: bool = False,
     instructions: bool = False,
+    profile: bool = False,
     gate: QualityGate | None = None,
     device: DeviceRequest | None = None,
     say: Say = lambda _: None,
@@ -120,6 +121,7 @@ def convert(
         search_seconds: time to search for a mixed precision that passes, per artifact; 0 for none.
         self_test: plant faults in every proven artifact and see whether the checks catch them.
         instructions: count the executed instructions of an inference, too; see `validators.instructions`.
+        profile: time every operator, too; see `validators.profiles`.
         golden: folder for golden vectors of each proven artifact, which `validators.replay` judges a device by.
         policy: a file of what artifacts are held against beside the tool's own bounds; see `validators.policy`.
         baseline: an artifact of one of the formats, as released before: both are timed now, in turns.
@@ -180,6 +182,7 @@ def convert(
         self_test=self_test or timing.self_test,
         device=device,
         instructions=instructions,
+        profile=profile,
         command=command_line(
             "convert",
             str(model),
@@ -213,6 +216,7 @@ def convert(
                 ("golden", str(golden)),
                 ("self-test", self_test),
                 ("instructions", instructions),
+                ("profile", profile),
             ],
         ),
     )

@@ -120,6 +120,7 @@ def main(
     self_test: bool,
     device: Callable[[], DeviceRequest | None],
     instructions: bool,
+    profile: bool,
     seed: int,
     policy: str,
     no_policy: bool,
@@ -212,6 +213,7 @@ def main(
                 self_test=self_test,
                 device=device(),
                 instructions=instructions,
+                profile=profile,
                 gate=QualityGate(labels, metric, min_agreement, max_accuracy_drop, min_sqnr_db),
                 say=say,
             )
@@ -246,7 +248,7 @@ def refuse_with_inspect() -> None:
         "recipe",
         "device",
     )
-    for name in (*converting, "golden", "self_test", "instructions"):
+    for name in (*converting, "golden", "self_test", "instructions", "profile"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             words = {"targets": "to", "only_plan": "plan", "precisions": "precision"}
             option = words.get(name, name.replace("_", "-"))

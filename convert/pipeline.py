@@ -32,7 +32,7 @@ from validators.reports import RENDERINGS
 from validators.runtimes import Drag, drags, runtime_for
 from validators.self_test import self_test
 from validators.verdict import Status
-from validators.weighing import count_instructions, weigh
+from validators.weighing import count_instructions, profile_kept, weigh
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,6 +74,7 @@ def run(request: Request, say: Say) -> Report:
         workers.retire_all(keep=[timing_environment(runtime_for(target), n) for target in targets for n in warmed])
         finished = [report for base, reduced in made for report in timed(bench, base, reduced)]
         proofs = {item.report.label: item.proof for base, reduced in made for item in (base, *reduced)}
+        finished = [profiled(current, baseline, proofs[item.label], item) for item in finished]
         finished = [executed(current, baseline, proofs[item.label], item) for item in finished]
         tested = [test(current, baseline, proofs[item.label], item) for item in finished]
         held = [enforce(workers, enforced, compare(current, user, item)) for item in tested]
@@ -163,6 +164,11 @@ def weighed(bench: Bench, chosen: Chosen) -> Chosen:
     """Count the costs of what is kept of a target that do not vary."""
     report = weigh(bench.run.workers, bench.baseline, chosen.report, chosen.proof)
     return dataclasses.replace(chosen, report=report)
+
+
+def profiled(run: Run, baseline: Baseline, proof: Proof | None, target: TargetReport) -> TargetReport:
+    """Time every operator where that is asked for."""
+    return profile_kept(run.workers, baseline, target, proof, run.say) if run.request.profile else target
 
 
 def executed(run: Run, baseline: Baseline, proof: Proof | None, target: TargetReport) -> TargetReport:

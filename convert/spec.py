@@ -306,6 +306,7 @@ class Request:
     self_test: bool = False  # whether to plant faults in what is proven and see whether they are caught
     golden: str = ""  # folder for golden vectors of what is proven
     instructions: bool = False  # whether to count the instructions that an inference executes
+    profile: bool = False  # whether to time every operator
     baseline: str = ""  # an artifact released before, to be held against
     max_regression: float | None = None  # share by which it may be slower than that; None for the default
     policy: str = ""  # a file of what artifacts are held against beside the tool's own bounds

@@ -354,6 +354,11 @@ def running(*, proves: bool, answer: str) -> Options:
         is_flag=True,
         help="Count the instructions that an inference executes, with valgrind; this takes minutes.",
     )
+    profile = click.option(
+        "--profile",
+        is_flag=True,
+        help="Time every operator of what passes, and say what would make it faster.",
+    )
     baseline = click.option(
         "--baseline",
         default="",
@@ -397,7 +402,7 @@ def running(*, proves: bool, answer: str) -> Options:
         "--plots-format", default="", metavar="png|svg|png,svg", help="How to draw them.  [default: png]"
     )
     return adding(
-        *((golden, self_test, instructions) if proves else ()),
+        *((golden, self_test, instructions, profile) if proves else ()),
         click.option("--seed", default=0, show_default=True, metavar="N", help="Seed of the generated inputs."),
         *((policy, no_policy, baseline, regression, protocol, threads, plots, plots_format) if proves else ()),
         click.option("--timeout", default=1800.0, show_default=True, metavar="SECONDS", help="Limit of each stage."),

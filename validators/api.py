@@ -52,7 +52,7 @@ from validators.sweep import Subjected, largest_batch
 from validators.sweep import sweep as run_sweep
 from validators.swept import Swept, require_free, sweeps_from
 from validators.verdict import Status
-from validators.weighing import count_instructions, weigh
+from validators.weighing import count_instructions, profile_kept, weigh
 
 Say = Callable[[str], None]
 
@@ -87,6 +87,7 @@ def validate(
     batch_within: str = "",
     device: DeviceRequest | None = None,
     instructions: bool = False,
+    profile: bool = False,
     say: Say = lambda _: None,
 ) -> Report:
     """Judge an artifact against the model it was made from, by the rules `convert` judges its own by.
@@ -103,6 +104,7 @@ def validate(
         sweep: what to measure the artifact at beside, such as `"batch=1,2,4"` or `"threads=1,2"`.
         batch_within: a size, such as `"512 MiB"`: find the largest batch whose peak memory is within it.
         instructions: count the executed instructions of an inference, too; see `validators.instructions`.
+        profile: time every operator, too; see `validators.profiles`.
         self_test: plant faults in the artifact where it passes and see whether the checks catch them.
         golden: folder for golden vectors of the artifact where it passes; see `validators.golden`.
         device: time the artifact there instead of on this machine.
@@ -221,6 +223,8 @@ def validate(
                 latency_reason="not proven",
                 sweeps=tuple(Swept(name, (), "not measured: the artifact is not proven") for name in unproven),
             )
+        if profile:
+            target = profile_kept(workers, ran, target, proof, say)
         if instructions:
             target = count_instructions(workers, ran, target, proof, say)
         report = assemble(
@@ -253,6 +257,7 @@ def validate(
                     *(("sweep", str(one)) for one in sweeps),
                     ("batch-within", batch_within),
                     ("instructions", instructions),
+                    ("profile", profile),
                 ],
             ),
             started=started,

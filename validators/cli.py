@@ -75,6 +75,7 @@ def main(
     self_test: bool,
     device: Callable[[], DeviceRequest | None],
     instructions: bool,
+    profile: bool,
     seed: int,
     policy: str,
     no_policy: bool,
@@ -132,6 +133,7 @@ def main(
                 batch_within=batch_within,
                 device=device(),
                 instructions=instructions,
+                profile=profile,
                 gate=QualityGate(labels, metric, min_agreement, max_accuracy_drop, min_sqnr_db),
                 say=say,
             )

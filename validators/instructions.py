@@ -134,7 +134,9 @@ def run_counted(job: Executing) -> str:
 def instruction_set() -> str:
     """Name the widest instruction set that this process is offered, as NumPy finds it by asking the processor."""
     # NOTE: Why a private name: NumPy publishes what it found in no other way.
-    from numpy._core._multiarray_umath import __cpu_features__ as features
+    from importlib import import_module
+
+    features: dict[str, bool] = import_module("numpy._core._multiarray_umath").__cpu_features__
 
     widest = next((name for name in SETS if features.get(name)), "baseline")
     fused = " and FMA" if features.get("FMA3") and widest.startswith("AVX") else ""

@@ -16,6 +16,7 @@ from validators.costs import Costs
 from validators.delegation import Delegation
 from validators.environment import machine, versions
 from validators.latency import Measurement
+from validators.profiles import Profile
 from validators.quality import Quality
 from validators.regression import Regression
 from validators.self_test import SelfTest
@@ -149,6 +150,7 @@ class TargetReport:
     delegation: Delegation | None = None  # looked at where a budget is on it
     remarks: tuple[str, ...] = ()
     costs: Costs | None = None  # that do not vary, of what was kept
+    profile: Profile | None = None  # where the time of an inference goes, where that was asked for
 
     @property
     def label(self) -> str:

@@ -11,6 +11,7 @@ from convert.spec import BATCH, Limits
 from convert.worker import Workers
 from validators.costs import COSTERS, NOT_ASKED, Costs, Counted, Counting, count
 from validators.instructions import INSTRUCTIONS, SECONDS, Executing, execute_counted
+from validators.profiles import PROFILERS, Profile, Profiling, profile
 from validators.prove import Baseline, Proof, seen_as_file
 from validators.report import TargetReport
 from validators.runtimes import Subject
@@ -74,8 +75,7 @@ def count_instructions(
     if artifact is None or costs is None or proof is None:
         return target
     place = place_of(baseline, proof)
-    proven = target.kept is not None and target.attempts[target.kept].status is Status.PASS
-    if place is None or proof.binding is None or not proven:
+    if place is None or proof.binding is None or not proven(target):
         return _counted(target, costs, reason="NOT_RUN: it is not proven")
     say(f"{target.label}: counting instructions")
     runtime = proof.runtime
@@ -99,6 +99,49 @@ def count_instructions(
         costs, instructions=found.median, instruction_runs=found.runs, instruction_set=found.instruction_set
     )
     return _counted(target, done)
+
+
+def profile_kept(
+    workers: Workers, baseline: Baseline, target: TargetReport, proof: Proof | None, say: Callable[[str], None]
+) -> TargetReport:
+    """Profile a proven artifact in a fresh process of its engine; else, or where that cannot be, say why."""
+    artifact = target.artifact
+    place = None if proof is None else place_of(baseline, proof)
+    if artifact is None or proof is None:
+        return target
+    if place is None or proof.binding is None or not proven(target):
+        return dataclasses.replace(target, profile=Profile(reason="NOT_RUN: it is not proven"))
+    if artifact.format not in PROFILERS.names():
+        able = ", ".join(PROFILERS.names())
+        reason = f"NOT_RUN: {artifact.format} artifacts are not profiled; fix: profile one of {able}"
+        return dataclasses.replace(target, profile=Profile(reason=reason))
+    say(f"{target.label}: profiling")
+    images = next((spec.layout for spec in artifact.signature.inputs if spec.layout), "")
+    facts = proof.facts
+    images = images or next((spec.layout for spec in facts.signature.inputs if spec.layout), "") if facts else images
+    job = Profiling(
+        artifact.format,
+        Subject(seen_as_file(artifact)),
+        baseline.cases.path,
+        place.case,
+        proof.binding.feeds,
+        images,
+    )
+    profiler = PROFILERS[artifact.format]
+    environment = dataclasses.replace(profiler.environment, name=f"profile-{artifact.format}")
+    try:
+        found = workers.run(f"profile-{target.label}", profile, job, environment).value
+    except EdgeproofError as error:
+        fix = f"; fix: {error.fix}" if error.fix else ""
+        found = Profile(reason=f"NOT_RUN: {error.message}{fix}")
+    finally:
+        workers.retire(environment)
+    return dataclasses.replace(target, profile=found)
+
+
+def proven(target: TargetReport) -> bool:
+    """Whether what was kept passed its checks; a regression against a baseline is none of them."""
+    return target.kept is not None and target.attempts[target.kept].status is Status.PASS
 
 
 def _counted(target: TargetReport, costs: Costs, reason: str = "") -> TargetReport:

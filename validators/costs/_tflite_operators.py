@@ -54,8 +54,8 @@ def macs_of(kind: str, inputs: Sequence[Shape | None], output: Shape | None, *, 
     if kind in NONE:
         return 0
     if kind in RECURRENT and (kind, len(inputs)) != ("LSTM", 5):  # the basic kernel has its own order
-        taken = [inputs[at] for at in RECURRENT[kind] if at < len(inputs)]
-        matrices = [shape for shape in taken if shape is not None and len(shape) == 2]
+        weights = [inputs[at] for at in RECURRENT[kind] if at < len(inputs)]
+        matrices = [shape for shape in weights if shape is not None and len(shape) == 2]
         steps = inputs[0][:-1] if inputs and inputs[0] is not None else None
         return None if steps is None or not matrices else formulas.recurrent(prod(steps), matrices)
     if len(inputs) < 2 or inputs[1] is None or output is None:

@@ -119,7 +119,7 @@ def macs_of(function: Any, args: Sequence[Any], found: Any) -> int | None:
     if (at := PRODUCTS.get(name)) is not None:
         left, right = args[at], args[at + 1]
         if name == "addbmm":
-            return left.numel() * right.shape[-1]
+            return int(left.numel()) * int(right.shape[-1])
         return formulas.product(found.shape, left.shape[-1])
     if name in ("linear", "mkldnn_linear", "_mkldnn_linear_pointwise"):
         return formulas.product(found.shape, args[0].shape[-1])

@@ -65,4 +65,4 @@ def _bytes(tensor: torch.Tensor) -> int:
     try:
         return int(tensor.untyped_storage().nbytes())
     except (NotImplementedError, RuntimeError):
-        return tensor.numel() * tensor.element_size()
+        return int(tensor.numel()) * int(tensor.element_size())

@@ -15,6 +15,7 @@ from convert.recipe import Calibration, Recipe
 from validators.budget import words_of as budget_words
 from validators.costs import NOT_ASKED, Costs
 from validators.latency import Measurement
+from validators.profiles import Profile
 from validators.quantity import seconds_text as _seconds
 from validators.report import Attempt, Point, Report, Stage, TargetReport
 from validators.reports import RENDERINGS, Rendering
@@ -30,6 +31,8 @@ COLUMNS = (
 STYLES = {Status.PASS: "green", Status.FAIL: "bold red", Status.NOT_RUN: "yellow"}
 TOLD = ("state", "rows", "propagation")  # checks that may pass and still have something to say, of one tensor then
 LAYERS_SHOWN = 6  # of those a recipe keeps; the report has all
+OPERATORS_SHOWN = 10  # of a profile, those that take most of the time; the report has all
+
 #: Costs whose absence is told; that an engine has no delegate, or that nobody asked for instructions, is no news.
 COUNTED = ("weight_bytes", "activation_bytes", "macs", "instructions")
 
@@ -52,6 +55,9 @@ def render(report: Report) -> str:
             console.print(line, soft_wrap=True)
         for part in sweep_tables(target):
             console.print(part)
+        if target.profile is not None and target.profile.operators:
+            console.print(f"{target.label}: profile: {escape(_profiled_how(target.profile))}", soft_wrap=True)
+            console.print(_profiled(target.profile))
     if report.calibration is not None:
         console.print(_calibrated(report.calibration), soft_wrap=True)
     for note in (*report.model.notes, *report.reference.notes):
@@ -189,6 +195,7 @@ def _remarks(target: TargetReport) -> list[str]:
     ]
     lines += [f"{name}: {escape(_how(measured))}" for measured in target.latency]
     lines += [f"{name}: {escape(said)}" for said in _costs(target.costs)]
+    lines += [f"{name}: {escape(said)}" for said in _advice(target.profile)]
     if target.latency_reason:
         lines.append(f"{name}: no latency: {escape(target.latency_reason)}")
     lines += [f"{name}: {escape(remark)}" for remark in target.remarks]
@@ -326,6 +333,39 @@ def _costs(costs: Costs | None) -> list[str]:
         if field in costs.reasons and costs.reasons[field] != NOT_ASKED:
             missing.setdefault(costs.reasons[field], []).append(field.replace("_", " "))
     return lines + [f"not counted: {', '.join(fields)}: {_first_line(why)}" for why, fields in missing.items()]
+
+
+def _profiled_how(profile: Profile) -> str:
+    """Say how a profile was taken."""
+    return (
+        f"{profile.engine}, where: {profile.where}, {profile.threads} thread(s), {profile.runs} runs, "
+        f"{len(profile.operators)} operators, {_seconds(profile.seconds)} in all"
+    )
+
+
+def _profiled(profile: Profile) -> Table:
+    """Draw the operators that take most of the time."""
+    table = Table(show_edge=False, pad_edge=False, header_style="bold")
+    for column in ("operator", "share", "time", "layer"):
+        table.add_column(column, justify="right" if column in ("share", "time") else "left")
+    for operator in profile.top(OPERATORS_SHOWN):
+        kind = f"{operator.kind} (not delegated)" if operator.delegated is False else operator.kind
+        layer = escape(operator.layer) if operator.layer else "-"
+        table.add_row(escape(kind), f"{operator.share:.0%}", _seconds(operator.seconds), layer)
+    rest = len(profile.operators) - OPERATORS_SHOWN
+    if rest > 0:
+        share = 1 - sum(operator.share for operator in profile.top(OPERATORS_SHOWN))
+        table.add_row(f"{rest} more", f"{share:.0%}", "", "")
+    return table
+
+
+def _advice(profile: Profile | None) -> list[str]:
+    """Say what a profile shows to be slow and what would help, or why there is no profile."""
+    if profile is None:
+        return []
+    if profile.reason:
+        return [f"no profile: {_first_line(profile.reason)}"]
+    return [f"profile: {said}" for said in (*(hint.words for hint in profile.hints), *profile.notes)]
 
 
 def _raced(attempt: Attempt, *, kept: bool) -> str:

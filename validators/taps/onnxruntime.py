@@ -53,7 +53,7 @@ class OnnxProbe:
             onnxruntime.InferenceSession(subject.file.path, options, providers=["CPUExecutionProvider"])
             model = onnx.load(optimised)
             self._ends = [value.name for value in model.graph.output]
-            self._said = _Said(self.original)
+            self._said = Said(self.original)
             self._names = self._tap(model.graph)
             tapped = str(Path(folder) / "tapped.onnx")
             onnx.save(model, tapped, save_as_external_data=model.ByteSize() > LARGE)
@@ -208,7 +208,7 @@ def taken_by(node: Any) -> list[str]:
     return names
 
 
-class _Said:
+class Said:
     """What the file itself says of its tensors: their layers, source lines and scales."""
 
     def __init__(self, model: Any) -> None:
