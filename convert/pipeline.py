@@ -77,7 +77,7 @@ def run(request: Request, say: Say) -> Report:
         finished = [profiled(current, baseline, proofs[item.label], item) for item in finished]
         finished = [executed(current, baseline, proofs[item.label], item) for item in finished]
         tested = [test(current, baseline, proofs[item.label], item) for item in finished]
-        held = [enforce(workers, enforced, compare(current, user, item)) for item in tested]
+        held = [enforce(enforced, compare(current, user, item)) for item in tested]
         placed = [keep_golden(request, baseline, proofs[item.label], place(request, item)) for item in held]
         report = assemble(
             command=request.command,

@@ -212,10 +212,6 @@ def validate(
                 say(f"comparing with {baseline}")
                 held = regress(workers, str(baseline), made, max_regression, form.name, seed=seed, user=user, say=say)
                 target = target if held is None else held_against(target, held)
-            target = enforce(workers, enforced, target)
-            if golden and target.status is Status.PASS:
-                index = write_golden(Path(golden), ran, made, proof)
-                target = dataclasses.replace(target, golden=str(index))
         else:
             unproven = [*(one.name for one in sweeps), *([BATCH] if within else [])]
             target = dataclasses.replace(
@@ -227,6 +223,10 @@ def validate(
             target = profile_kept(workers, ran, target, proof, say)
         if instructions:
             target = count_instructions(workers, ran, target, proof, say)
+        target = enforce(enforced, target)
+        if golden and target.status is Status.PASS:
+            index = write_golden(Path(golden), ran, made, proof)
+            target = dataclasses.replace(target, golden=str(index))
         report = assemble(
             command=command_line(
                 "validators",

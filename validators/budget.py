@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import UsageError
+from validators.costs import NOT_ASKED
 from validators.interval import Interval, Intervals
 from validators.quantity import FORM, bytes_from, bytes_text
 from validators.verdict import Finding, Status
@@ -107,19 +108,31 @@ class Item:
     least: bool = False  # whether the limit is one from below
 
 
-def counted(
-    unit: Unit, title: str, get: Callable[[TargetReport], float | None], none: Missing | None = None
-) -> Reading:
-    """Read an exact number; `none` says for what reason there may be none, and what to do."""
+def _exact(unit: Unit, title: str, value: float) -> Known:
+    said = f"{value:,.0f} bytes" if unit.sized else unit.say(value)
+    return Known(value, value, f"{title} {said}")
+
+
+def _size(target: TargetReport, _: int | None) -> Known | Missing:
+    if target.artifact is None:
+        return Missing("it is not known")
+    return _exact(BYTES, "size", target.artifact.file_bytes)
+
+
+def _constant(key: str, unit: Unit, title: str, *, least: bool = False) -> Item:
+    """Limit one of the costs that do not vary, by its field in `Costs`."""
 
     def read(target: TargetReport, _: int | None) -> Known | Missing:
-        value = get(target)
-        if value is None:
-            return none or Missing("it is not known")
-        said = f"{value:,.0f} bytes" if unit.sized else unit.say(value)
-        return Known(value, value, f"{title} {said}")
+        costs = target.costs
+        if costs is None:
+            return Missing("the report has no costs", "run it again with this version")
+        value = getattr(costs, key)
+        if value is not None:
+            return _exact(unit, title, value)
+        reason = costs.reasons.get(key, f"it is not known of {target.target}")
+        return Missing(reason, f"add --{key}" if reason == NOT_ASKED else "")
 
-    return read
+    return Item(key, unit, title, read, least)
 
 
 def measured(
@@ -202,23 +215,14 @@ ITEMS = (
         "file_bytes",
         BYTES,
         "size of the artifact, with all that belongs to it",
-        counted(BYTES, "size", lambda t: t.artifact.file_bytes if t.artifact else None),
+        _size,
     ),
-    Item(
-        "delegated_share",
-        SHARE,
-        "share of the operators that the delegate takes",
-        counted(
-            SHARE,
-            "share of operators that the delegate takes",
-            lambda t: t.delegation.share if t.delegation else None,
-            Missing(
-                "no delegate is known for this format, or it was not looked at",
-                "state it in [budget.tflite], and run with this policy",
-            ),
-        ),
-        least=True,
-    ),
+    _constant("weight_bytes", BYTES, "constants as stored"),
+    _constant("activation_bytes", BYTES, "peak of what is computed from the inputs, these included"),
+    _constant("macs", COUNT, "multiply-accumulates of one inference"),
+    _constant("instructions", COUNT, "executed instructions of one inference"),
+    _constant("delegated_share", SHARE, "share of the operators that the delegate takes", least=True),
+    _constant("partitions", COUNT, "parts of the graph that the delegate takes"),
 )
 
 KEYS = {item.key: item for item in ITEMS}

@@ -6,13 +6,10 @@ import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
-from convert.errors import EdgeproofError, UsageError
-from convert.worker import Workers
-from validators import delegation
+from convert.errors import UsageError
 from validators.budget import budgeted
 from validators.policy import NAME, Policy, judge_answers, read_policy, require_outputs
 from validators.report import TargetReport
-from validators.runtimes import runtime_for
 from validators.verdict import Status
 
 
@@ -39,19 +36,16 @@ def read_enforced(path: str) -> Enforced:
     return Enforced(read_policy(Path(path)), path) if path else Enforced()
 
 
-def enforce(workers: Workers, enforced: Enforced, target: TargetReport) -> TargetReport:
+def enforce(enforced: Enforced, target: TargetReport) -> TargetReport:
     """Hold a proven target against the policy of a run; it is as good as the worst of both.
 
     What the tool's own bounds refuse, a policy does not acquit here: only what passed is held against it.
     """
-    policy, kept = enforced.policy, target.artifact
-    if target.status is not Status.PASS or kept is None:
+    policy = enforced.policy
+    if target.status is not Status.PASS or target.artifact is None:
         return target
-    limits = policy.limits(target.target, target.precision)
-    if "delegated_share" in limits and target.target == delegation.FORMAT:
-        target = dataclasses.replace(target, delegation=_delegation(workers, target.label, kept.path, target.target))
     verdict = judge_answers(target, policy) if policy.on_answers else None
-    budgets = budgeted(target, limits)
+    budgets = budgeted(target, policy.limits(target.target, target.precision))
     held = [item for item in (verdict, *budgets) if item is not None]
     worst = Status.worst((Status.PASS, *(item.status for item in held)))
     reason = target.reason
@@ -59,16 +53,6 @@ def enforce(workers: Workers, enforced: Enforced, target: TargetReport) -> Targe
         first = next(item.reason for item in held if item.status is worst)
         reason = f"against the policy {enforced.path}: {first}"
     return dataclasses.replace(target, policy=verdict, budgets=budgets, status=worst, reason=reason)
-
-
-def _delegation(workers: Workers, label: str, path: str, form: str) -> delegation.Delegation | None:
-    """See what the delegate takes of a file; None where it does not load, which then passes no budget."""
-    try:
-        task = delegation.Examination(path)
-        return workers.run(f"delegation-{label}", delegation.examine, task, runtime_for(form).environment).value
-    except EdgeproofError:
-        workers.require_open()
-        return None
 
 
 def require_known_outputs(enforced: Enforced, names: Iterable[str]) -> None:

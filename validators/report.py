@@ -13,7 +13,6 @@ from convert.recipe import Calibration, Recipe
 from convert.spec import FP32, Artifact, ModelFacts, SourceFile
 from validators.budget import Budgeted
 from validators.costs import Costs
-from validators.delegation import Delegation
 from validators.environment import machine, versions
 from validators.latency import Measurement
 from validators.profiles import Profile
@@ -147,7 +146,6 @@ class TargetReport:
     policy: Verdict | None = None  # by a policy that states something of answers
     budgets: tuple[Budgeted, ...] = ()  # what it may cost by a policy, each limit with what became of it
     sweeps: tuple[Swept, ...] = ()  # what was measured at other sizes and numbers of threads; they decide nothing
-    delegation: Delegation | None = None  # looked at where a budget is on it
     remarks: tuple[str, ...] = ()
     costs: Costs | None = None  # that do not vary, of what was kept
     profile: Profile | None = None  # where the time of an inference goes, where that was asked for

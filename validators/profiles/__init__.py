@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from convert.registry import Registry
 from convert.worker import Environment
@@ -125,6 +126,9 @@ class Profiler:
 PROFILERS: Registry[Profiler] = Registry("profiler", "validators.profiles")
 
 
+Key = TypeVar("Key", bound=Hashable)
+
+
 def profile(job: Profiling) -> Profile:
     """Profile an artifact, alone in a fresh worker."""
     import numpy as np
@@ -175,7 +179,7 @@ def repeat(run: Callable[[], object], profiled: Callable[[], object] = lambda: N
     return count
 
 
-def middle(seen: Mapping[Hashable, Sequence[float]]) -> dict[Hashable, float]:
+def middle(seen: Mapping[Key, Sequence[float]]) -> dict[Key, float]:
     """Give the mean of the middle half of each operator's times."""
     return {key: midmean(times) for key, times in seen.items()}
 

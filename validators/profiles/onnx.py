@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def take(subject: Subject, given: Arrays) -> Taken:
 
 def operators_of(events: list[dict[str, Any]], optimised: Any, original: Any) -> list[Operator]:
     """Read the kernels from a profile's events, in the order of their first run; warm-ups do not count."""
-    seen: dict[Hashable, list[float]] = defaultdict(list)
+    seen: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             name = event["name"].removesuffix("_kernel_time")
@@ -54,7 +53,7 @@ def operators_of(events: list[dict[str, Any]], optimised: Any, original: Any) ->
     layer = _layers(original)
     found = []
     for key, seconds in middle({key: times[WARM_UPS:] or times for key, times in seen.items()}).items():
-        name, kind, _ = key  # type: ignore[misc]  # of the three that were put in above
+        name, kind, _ = key
         node = nodes.get(name)
         weight = next((taken for taken in node.input[1:] if taken in constants), "") if node is not None else ""
         found.append(Operator(str(kind), layer(node) if node is not None else str(name), seconds, weight=weight))

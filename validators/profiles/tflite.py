@@ -76,8 +76,8 @@ def take(subject: Subject, given: Arrays) -> Taken:
     nodes = nodes_of(read_model(path))
     places = match([(event.name, event.delegated, event.index) for event in taken[0]], nodes, set(delegation.left))
     operators = []
-    for at, (event, place) in enumerate(zip(taken[0], places, strict=True)):
-        node = None if place is None else nodes[place]
+    for at, (event, found) in enumerate(zip(taken[0], places, strict=True)):
+        node = None if found is None else nodes[found]
         kind, layer, weight = (called(event.name), "", "") if node is None else (node.kind, node.layer, node.weight)
         operators.append(Operator(kind, layer, seconds[at, event.name], delegated=event.delegated, weight=weight))
     return Taken(ENGINE, runs, tuple(operators), delegation.partitions)

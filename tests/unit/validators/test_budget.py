@@ -8,7 +8,7 @@ import pytest
 
 from convert.spec import Artifact, Signature
 from validators.budget import ITEMS, Limit, budgeted, findings, words_of
-from validators.delegation import Delegation
+from validators.costs import NOT_ASKED, Costs
 from validators.enforcement import Enforced, enforce
 from validators.interval import Interval, Intervals
 from validators.latency import Measurement
@@ -43,7 +43,15 @@ TARGET = TargetReport(
     ARTIFACT,
     (),
     latency=(MEASURED,),
-    delegation=Delegation(2, 19, (("CUSTOM", 1),)),
+    costs=Costs(
+        400,
+        weight_bytes=300,
+        activation_bytes=64,
+        macs=1000,
+        delegated_share=0.95,
+        partitions=2,
+        reasons={"instructions": NOT_ASKED},
+    ),
 )
 
 
@@ -106,7 +114,7 @@ def test_what_is_withheld_passes_no_budget_however_wide():
 
 
 def test_what_was_not_measured_passes_no_budget():
-    untimed = dataclasses.replace(TARGET, latency=(), latency_reason="not asked for", delegation=None)
+    untimed = dataclasses.replace(TARGET, latency=(), latency_reason="not asked for", costs=None)
     for key in ("latency_ms", "cpu_ms", "cold_start_ms", "memory_bytes"):
         found = one(key, 1e9, untimed)
         assert (found.status, found.fix) == (Status.NOT_RUN, "leave the timing in"), key
@@ -178,15 +186,8 @@ def test_every_item_can_be_stated(tmp_path):
     assert set(policy(tmp_path, f"[budget]\n{lines}\n").limits("onnx", "fp32")) == {item.key for item in ITEMS}
 
 
-class NoWorkers:
-    """Workers for what is decided from numbers alone."""
-
-    def run(self, *_):
-        raise AssertionError("nothing is to be run")
-
-
 def enforced(text, tmp_path, target=TARGET):
-    return enforce(NoWorkers(), Enforced(policy(tmp_path, text), "team.toml"), target)
+    return enforce(Enforced(policy(tmp_path, text), "team.toml"), target)
 
 
 def test_a_target_is_as_good_as_its_worst_budget(tmp_path):
@@ -204,10 +205,27 @@ def test_a_policy_acquits_nothing_and_says_nothing_of_other_targets(tmp_path):
     refused = dataclasses.replace(TARGET, status=Status.FAIL, reason="wrong")
     assert enforced("[budget]\nlatency_ms = 5\n", tmp_path, refused) == refused
     assert enforced("[budget.onnx]\nlatency_ms = 0\n", tmp_path) == TARGET
-    assert enforce(NoWorkers(), Enforced(Policy()), TARGET) == TARGET
+    assert enforce(Enforced(Policy()), TARGET) == TARGET
 
 
 def test_answers_are_held_against_a_policy_that_states_something_of_them(tmp_path):
     found = enforced("[parity]\nratio = 4\n", tmp_path)
     assert found.status is Status.FAIL, "there is no attempt to hold against it"
     assert found.policy.status is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("weight_bytes", 300), ("activation_bytes", 64), ("macs", 1000), ("partitions", 2)]
+)
+def test_costs_that_do_not_vary_are_held_exactly(key, value):
+    assert one(key, value).status is Status.PASS
+    assert one(key, value - 1).status is Status.FAIL
+    assert one(key, value).low == one(key, value).high == value
+
+
+def test_what_was_not_counted_passes_no_budget_and_says_how_to_count_it():
+    found = one("instructions", 10**12)
+    assert found.status is Status.NOT_RUN
+    assert found.fix == "add --instructions"
+    unknown = dataclasses.replace(TARGET, costs=Costs(400, reasons={"macs": "no formula for CUSTOM"}))
+    assert "no formula for CUSTOM" in one("macs", 10**12, unknown).reason
