@@ -193,7 +193,6 @@ def _remarks(target: TargetReport) -> list[str]:
         f"{name}: {escape(_how(measured) if measured.device is None else _how_on_device(measured))}"
         for measured in target.latency
     ]
-    lines += [f"{name}: {escape(_how(measured))}" for measured in target.latency]
     lines += [f"{name}: {escape(said)}" for said in _costs(target.costs)]
     lines += [f"{name}: {escape(said)}" for said in _advice(target.profile)]
     if target.latency_reason:
