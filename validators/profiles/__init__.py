@@ -7,15 +7,17 @@ own, most of all where operators are small, so shares are told and latency is me
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from convert.registry import Registry
 from convert.worker import Environment
 from validators.runtimes import Arrays, Feed, Subject, feed
+from validators.steady import FAR_OUT
 
 __all__ = [
     "PROFILERS",
@@ -34,6 +36,12 @@ __all__ = [
 #: Runs before those that are profiled: TorchScript compiles in its first three.
 WARM_UPS = 5
 
+#: The seconds in which the engines' profilers count.
+TICK = 1e-6
+
+#: Of less than this share of a run's time nothing follows for the rest: then no hints are given.
+LEAST_SEEN = 0.5
+
 #: Runs that are profiled: as many as fit into the time, within these bounds.
 LEAST_RUNS, MOST_RUNS, SECONDS = 11, 200, 3.0
 
@@ -43,8 +51,7 @@ class Operator:
     """One operator of the engine's plan and the time it takes.
 
     `layer` is what the file says it belongs to, empty where it says nothing; `weight` its first constant. `delegated`
-    is None where the engine has no delegate. `seconds` is the mean of the middle half over all runs, so that neither an
-    outlier nor the microseconds in which LiteRT's clock ticks decide.
+    is None where the engine has no delegate. `seconds` is the mean over all runs without those that are far out.
     """
 
     kind: str
@@ -102,11 +109,15 @@ class Profiling:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a profiler measured, before shares; `partitions` is how many parts a delegate took."""
+    """What a profiler measured, before shares; `partitions` is how many parts a delegate took.
+
+    `run_seconds` is what a run took before it was profiled.
+    """
 
     engine: str
     runs: int
     operators: tuple[Operator, ...]
+    run_seconds: float
     partitions: int = 0
     notes: tuple[str, ...] = ()
 
@@ -123,10 +134,9 @@ class Profiler:
     take: Callable[[Subject, Arrays], Taken]
 
 
+Key = TypeVar("Key")  # what tells one operator of a run from the others
+
 PROFILERS: Registry[Profiler] = Registry("profiler", "validators.profiles")
-
-
-Key = TypeVar("Key", bound=Hashable)
 
 
 def profile(job: Profiling) -> Profile:
@@ -139,14 +149,20 @@ def profile(job: Profiling) -> Profile:
         given = feed(arrays, job.case, job.feeds)
     taken = PROFILERS[job.format].take(job.subject, given)
     operators = shared(taken.operators)
+    total = sum(operator.seconds for operator in operators)
+    seen = total >= LEAST_SEEN * taken.run_seconds
+    unseen = (
+        f"its operators' times make {total * 1e6:.0f} of the {taken.run_seconds * 1e6:.0f} µs of a run: the rest is "
+        "between them, or too short for a clock of microseconds, so the shares are of what was seen, and no hints given"
+    )
     return Profile(
         engine=taken.engine,
         threads=job.subject.threads,
         runs=taken.runs,
         operators=operators,
         kinds=tuple(by_kind(operators)),
-        hints=hints_for(operators, taken.partitions, job.images),
-        notes=taken.notes,
+        hints=hints_for(operators, taken.partitions, job.images) if seen else (),
+        notes=taken.notes if seen else (*taken.notes, unseen),
     )
 
 
@@ -166,27 +182,37 @@ def by_kind(operators: Sequence[Operator]) -> list[tuple[str, float]]:
     return sorted(kinds.items(), key=lambda item: -item[1])
 
 
-def repeat(run: Callable[[], object], profiled: Callable[[], object] = lambda: None) -> int:
-    """Warm up, call `profiled`, and run as often as fits; gives the number of runs that came after `profiled`."""
+def repeat(run: Callable[[], object], profiled: Callable[[], object] = lambda: None) -> tuple[int, float]:
+    """Warm up, call `profiled`, and run as often as fits.
+
+    Gives the number of runs that came after `profiled`, and the seconds that a run took before it.
+    """
+    plain = []
     for _ in range(WARM_UPS):
+        began = time.perf_counter()
         run()
+        plain.append(time.perf_counter() - began)
     profiled()
     began = time.perf_counter()
     count = 0
     while count < LEAST_RUNS or (count < MOST_RUNS and time.perf_counter() - began < SECONDS):
         run()
         count += 1
-    return count
+    return count, statistics.median(plain)
 
 
-def middle(seen: Mapping[Key, Sequence[float]]) -> dict[Key, float]:
-    """Give the mean of the middle half of each operator's times."""
-    return {key: midmean(times) for key, times in seen.items()}
+def typical(seen: Mapping[Key, Sequence[float]]) -> dict[Key, float]:
+    """Give the typical time of each operator."""
+    return {key: mean_of(times) for key, times in seen.items()}
 
 
-def midmean(times: Sequence[float]) -> float:
-    """Give the mean of the middle half."""
-    ordered = sorted(times)
-    cut = len(ordered) // 4
-    kept = ordered[cut : len(ordered) - cut]
+def mean_of(times: Sequence[float]) -> float:
+    """Give the mean without what is far out: beyond the third quartile by `FAR_OUT` interquartile ranges and two ticks.
+
+    NOTE: Why no median: of an operator that takes a tenth of a tick, nine readings in ten are 0, and so is the median.
+    """
+    if len(times) < 2:
+        return sum(times)
+    low, _, high = statistics.quantiles(times, n=4)
+    kept = [one for one in times if one <= high + FAR_OUT * (high - low) + 2 * TICK]
     return sum(kept) / len(kept)

@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from validators.profiles import PROFILERS, WARM_UPS, Operator, Profiler, Taken, middle, repeat
+from validators.profiles import PROFILERS, WARM_UPS, Operator, Profiler, Taken, repeat, typical
 from validators.runtimes import Arrays, Subject, cannot_open
 from validators.runtimes.onnxruntime import ONNXRUNTIME
 
@@ -33,11 +33,11 @@ def take(subject: Subject, given: Arrays) -> Taken:
         except Exception as error:
             raise cannot_open("ONNX Runtime", subject.file.path, error) from error
         names = [output.name for output in session.get_outputs()]
-        runs = repeat(lambda: session.run(names, dict(given)))
+        runs, seconds = repeat(lambda: session.run(names, dict(given)))
         events = json.loads(Path(session.end_profiling()).read_text())
         optimised = onnx.load(options.optimized_model_filepath, load_external_data=False)
         original = onnx.load(subject.file.path, load_external_data=False)
-    return Taken(ENGINE, runs, tuple(operators_of(events, optimised, original)))
+    return Taken(ENGINE, runs, tuple(operators_of(events, optimised, original)), seconds)
 
 
 def operators_of(events: list[dict[str, Any]], optimised: Any, original: Any) -> list[Operator]:
@@ -52,11 +52,11 @@ def operators_of(events: list[dict[str, Any]], optimised: Any, original: Any) ->
     constants = {tensor.name for tensor in optimised.graph.initializer}
     layer = _layers(original)
     found = []
-    for key, seconds in middle({key: times[WARM_UPS:] or times for key, times in seen.items()}).items():
+    for key, seconds in typical({key: times[WARM_UPS:] or times for key, times in seen.items()}).items():
         name, kind, _ = key
         node = nodes.get(name)
         weight = next((taken for taken in node.input[1:] if taken in constants), "") if node is not None else ""
-        found.append(Operator(str(kind), layer(node) if node is not None else str(name), seconds, weight=weight))
+        found.append(Operator(kind, layer(node) if node is not None else name, seconds, weight=weight))
     return found
 
 

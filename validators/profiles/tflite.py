@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from validators.delegation import Examination, examine
-from validators.profiles import PROFILERS, Operator, Profiler, Taken, middle, repeat
+from validators.profiles import PROFILERS, Operator, Profiler, Taken, repeat, typical
 from validators.runtimes import Arrays, Subject
 from validators.runtimes.litert import LITERT
 
@@ -67,12 +67,12 @@ def take(subject: Subject, given: Arrays) -> Taken:
         nonlocal recording
         recording = True
 
-    runs = repeat(run, record)
-    seen: dict[Hashable, list[float]] = defaultdict(list)
+    runs, run_seconds = repeat(run, record)
+    seen: dict[tuple[int, str], list[float]] = defaultdict(list)
     for events in taken:
         for place, event in enumerate(events):
             seen[place, event.name].append(event.elapsed * 1e-6)
-    seconds = middle(seen)
+    seconds = typical(seen)
     nodes = nodes_of(read_model(path))
     places = match([(event.name, event.delegated, event.index) for event in taken[0]], nodes, set(delegation.left))
     operators = []
@@ -80,7 +80,7 @@ def take(subject: Subject, given: Arrays) -> Taken:
         node = None if found is None else nodes[found]
         kind, layer, weight = (called(event.name), "", "") if node is None else (node.kind, node.layer, node.weight)
         operators.append(Operator(kind, layer, seconds[at, event.name], delegated=event.delegated, weight=weight))
-    return Taken(ENGINE, runs, tuple(operators), delegation.partitions)
+    return Taken(ENGINE, runs, tuple(operators), run_seconds, delegation.partitions)
 
 
 class Node:
@@ -123,9 +123,9 @@ def match(events: Sequence[tuple[str, bool, int]], nodes: Sequence[Node], left: 
             continue
         stands_for = kinds_of(name)
         near = delegated[position : position + AHEAD]
-        place = next((at for at, node in enumerate(near) if nodes[node].kind in stands_for), None)
-        found.append(None if place is None else near[place])
-        position += 0 if place is None else place + 1
+        ahead = next((at for at, node in enumerate(near) if nodes[node].kind in stands_for), None)
+        found.append(None if ahead is None else near[ahead])
+        position += 0 if ahead is None else ahead + 1
     return found
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Hashable
 from typing import Any
 
 from convert.errors import LoadError
 from convert.worker import summary
-from validators.profiles import LEAST_RUNS, PROFILERS, WARM_UPS, Operator, Profiler, Taken, middle
+from validators.profiles import LEAST_RUNS, PROFILERS, WARM_UPS, Operator, Profiler, Taken, typical
 from validators.runtimes import Arrays, Subject
 from validators.runtimes.torchscript import TORCHSCRIPT, open_torchscript
 
@@ -24,20 +24,23 @@ def take(subject: Subject, given: Arrays) -> Taken:
 
     session = open_torchscript(subject)
     try:
+        took = []
         for _ in range(WARM_UPS):
+            began = time.perf_counter()
             session.run(given)
+            took.append(time.perf_counter() - began)
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
             for _ in range(LEAST_RUNS):
                 with record_function(MARK):
                     session.run(given)
     except RuntimeError as error:
         raise LoadError(f"it does not run on PyTorch: {summary(error, 1)}") from error
-    return Taken(ENGINE, LEAST_RUNS, tuple(operators_of(profiler.events())), notes=(NO_LAYERS,))
+    return Taken(ENGINE, LEAST_RUNS, tuple(operators_of(profiler.events())), min(took), notes=(NO_LAYERS,))
 
 
 def operators_of(events: Any) -> list[Operator]:
     """Read the operators from a profile's events: those that no other operator called, by their place in a run."""
-    seen: dict[Hashable, list[float]] = defaultdict(list)
+    seen: dict[tuple[int, str], list[float]] = defaultdict(list)
     place: dict[int, int] = defaultdict(int)  # of the next operator in each run
     for event in sorted(events, key=lambda event: event.time_range.start):
         if "::" not in event.name:
@@ -51,7 +54,7 @@ def operators_of(events: Any) -> list[Operator]:
             continue
         seen[place[run.id], event.name].append(event.cpu_time_total * 1e-6)
         place[run.id] += 1
-    return [Operator(str(key[1]), "", seconds) for key, seconds in middle(seen).items()]  # type: ignore[index]
+    return [Operator(key[1], "", seconds) for key, seconds in typical(seen).items()]
 
 
 PROFILERS.register(Profiler("torchscript", TORCHSCRIPT, take))

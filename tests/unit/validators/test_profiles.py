@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from convert.errors import LoadError
 from convert.spec import SourceFile
 from convert.worker import Workers, limits_of
 from validators.hints import LEAST_SHARE, UNROLLED, hints_for
-from validators.profiles import LEAST_RUNS, PROFILERS, Operator, Profiling, midmean, profile, shared
+from validators.profiles import LEAST_RUNS, PROFILERS, Operator, Profiler, Profiling, Taken, mean_of, profile, shared
 from validators.profiles.tflite import Node, match
 from validators.runtimes import Subject
+from validators.runtimes.litert import LITERT
 
 SHAPES = {"tflite": (1, 8, 8, 1), "onnx": (1, 1, 8, 8), "torchscript": (1, 1, 8, 8)}
 SUFFIXES = {"tflite": "tflite", "onnx": "onnx", "torchscript": "pt"}
@@ -75,7 +77,22 @@ def test_operators_of_the_delegate_are_matched_with_the_files_in_order():
 
 
 def test_an_outlier_does_not_move_the_time_of_an_operator():
-    assert midmean([1, 1, 2, 2, 2, 2, 3, 900]) == 2
+    assert mean_of([1e-6, 1e-6, 2e-6, 2e-6, 2e-6, 2e-6, 4e-6, 900e-6]) == pytest.approx(2e-6)
+
+
+def test_an_operator_shorter_than_the_clocks_tick_still_has_its_time():
+    assert mean_of([0.0] * 9 + [1e-6]) == pytest.approx(1e-7)
+
+
+def test_no_hints_follow_from_a_profile_that_saw_little_of_a_run(tmp_path: Path, monkeypatch):
+    operators = (WORK, *BETWEEN)
+    for run_seconds, given in ((13.0, ["delegate"]), (100.0, [])):
+        found = Taken("an engine", 11, operators, run_seconds, partitions=2)
+        profiler = Profiler("pretended", LITERT, lambda *_, found=found: found)
+        monkeypatch.setattr("validators.profiles.PROFILERS", {"pretended": profiler})
+        seen = profile(dataclasses.replace(job("tflite", tmp_path, tmp_path), format="pretended"))
+        assert [hint.name for hint in seen.hints] == given
+        assert len(seen.notes) == (0 if given else 1)
 
 
 def timed(*operators: tuple[str, float], delegated: bool | None = None, weight: str = "") -> list[Operator]:
