@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import tempfile
@@ -75,7 +76,8 @@ def onnx_runtime(job: dict[str, str]) -> None:
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self.rows, None)
 
-    with tempfile.TemporaryDirectory() as folder:
+    # Symbolic shape inference leaves what it could not do in the working folder.
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         ready = Path(folder) / "ready.onnx"
         try:
             quant_pre_process(job["float"], ready)
