@@ -90,7 +90,9 @@ def execute_counted(job: Executing) -> Executed:
         variables = {**os.environ, **dict(job.variables), **one}
         ran = subprocess.run(line, env=variables, capture_output=True, text=True, check=False)
         if not told.exists():
-            said = [line for line in ran.stderr.splitlines() if line.strip()][-3:]
+            # Valgrind's own lines begin with two signs of equality, and come after what the engine said.
+            lines = [line for line in ran.stderr.splitlines() if line.strip()]
+            said = [line for line in lines if not line.startswith("==")][-3:] or lines[-3:]
             raise LoadError(f"it does not run under valgrind: {' | '.join(said)}", fix="leave --instructions out")
         runs = counts_in(Path(place), counts.name)
         if len(runs) != RUNS:
