@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# A process per core, four at most: each test file is one process's, and what it starts may take 3 GB.
+PYTEST := PYTHONHASHSEED=0 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 # Made again whenever what it was made from changes.
 STAMP := $(VENV)/.setup
 
@@ -23,7 +25,7 @@ demo: setup
 	$(BIN)/python -m convert samples/digits.pt --to tflite,onnx,torchscript
 
 test: lint types
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from typing import TYPE_CHECKING, Any
 
 from convert.sources import KERAS, load
 from convert.sources._keras import call, run
+from convert.spec import TensorSpec
 from validators.runtimes import RUNTIMES, Arrays, Runtime, Session, Subject
 from validators.runtimes._float64_graph import open_wide
 from validators.runtimes.torch import trial, widened
@@ -27,9 +29,10 @@ _NARROW = ('"float32"', '"float16"', '"bfloat16"', '"mixed_float16"', '"mixed_bf
 class KerasSession:
     """A Keras model that runs on named arrays: as a graph from the second run on, where that is faster and the same."""
 
-    def __init__(self, model: keras.Model, dtype: str) -> None:
+    def __init__(self, model: keras.Model, dtype: str, inputs: tuple[TensorSpec, ...]) -> None:
         self._model = model
         self._dtype = dtype
+        self._inputs = inputs
         self._ran = False
         self._graph: Any = None
 
@@ -46,16 +49,18 @@ class KerasSession:
         return found
 
     def _compile(self, given: Arrays, found: Arrays) -> None:
-        """Trace the model for inputs of all sizes, and run the graph from now on if it gives the same bits."""
+        """Trace the model once for inputs of all sizes, and run the graph from now on if it gives the same bits."""
         import tensorflow as tf
 
         model = self._model
+        free = {spec.name: [None if isinstance(dim, str) else dim for dim in spec.shape] for spec in self._inputs}
+        taken = {name: tf.TensorSpec(free[name], array.dtype) for name, array in given.items()}
 
         @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
         def answer(inputs: dict[str, Any]) -> dict[str, Any]:
             return call(model, inputs)
 
-        self._graph = tf.function(answer, reduce_retracing=True)
+        self._graph = tf.function(answer, input_signature=[taken])
         try:
             same = _same(found, self._traced(given))
         except Exception:  # noqa: BLE001  a model that cannot be traced, for whatever reason, runs eagerly as before
@@ -86,17 +91,25 @@ def _same(one: Arrays, other: Arrays) -> bool:
 def open_keras(subject: Subject) -> Session:
     """Load the model, and make it compute in float64 where asked: built again, or else its graph rewritten."""
     loaded = load(subject.file, subject.options)
-    native = KerasSession(loaded.model, "")
+    inputs = loaded.facts.signature.inputs
+    native = in_own_precision(loaded.model, inputs)
     if not subject.dtype:
         return native
     try:
-        session = KerasSession(in_float64(loaded.model, trusted=subject.options.trust), subject.dtype)
+        wide = in_float64(loaded.model, trusted=subject.options.trust)
+        session = KerasSession(wide, subject.dtype, inputs)
         tried = session.run(trial(loaded.facts.signature))
     except Exception:  # noqa: BLE001  Keras lacks 64-bit kernels and classes of its own; the graph may do
         return open_wide(native, lambda inputs: call(loaded.model, inputs), loaded.facts.signature)
     if any(array.dtype.kind == "f" and array.dtype != "float64" for array in tried.values()):
         return open_wide(native, lambda inputs: call(loaded.model, inputs), loaded.facts.signature)
     return session
+
+
+@functools.lru_cache(maxsize=1)
+def in_own_precision(model: keras.Model, inputs: tuple[TensorSpec, ...]) -> KerasSession:
+    """Give the session of a loaded model, which is traced once however many stages run it in this process."""
+    return KerasSession(model, "", inputs)
 
 
 def in_float64(model: keras.Model, *, trusted: bool) -> keras.Model:

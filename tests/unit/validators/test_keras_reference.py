@@ -25,15 +25,18 @@ def test_what_a_normalisation_layer_was_adapted_to_is_there_in_float64():
 
 GRAPH = """
 import keras, numpy as np
+from convert.spec import TensorSpec
 from validators.runtimes import keras as runtime
+inputs = (TensorSpec("x", "float32", ("batch", 4)),)
 rows = [np.random.default_rng(size).standard_normal((size, 4)).astype("float32") for size in (2, 3, 1)]
 x = keras.Input((4,), name="x")
 model = keras.Model(x, keras.layers.Dense(2, name="y")(keras.layers.BatchNormalization()(keras.layers.Dense(9)(x))))
-eager = [runtime.KerasSession(model, "").run({"x": row})["y"] for row in rows]
+eager = [runtime.KerasSession(model, "", inputs).run({"x": row})["y"] for row in rows]
 runtime.SLOW_SECONDS = 0
-session = runtime.KerasSession(model, "")
+session = runtime.KerasSession(model, "", inputs)
 first, *others = [session.run({"x": row})["y"] for row in (rows[0], *rows)]
 assert session._graph is not None
+assert session._graph.experimental_get_tracing_count() == 1
 assert np.array_equal(first, eager[0])
 assert all(np.array_equal(one, other) for one, other in zip(others, eager, strict=True))
 """
@@ -46,7 +49,9 @@ def test_a_slow_model_runs_as_a_graph_of_the_same_bits_at_every_size():
 
 UNTRACEABLE = """
 import keras, numpy as np
+from convert.spec import TensorSpec
 from validators.runtimes import keras as runtime
+inputs = (TensorSpec("x", "float32", ("batch", 4)),)
 class Counting(keras.layers.Layer):
     calls = 0
     def call(self, x):
@@ -63,7 +68,7 @@ for layer in (Counting, Looking):
     x = keras.Input((4,), name="x")
     model = keras.Model(x, layer(name="y")(x))
     Counting.calls = 2
-    session = runtime.KerasSession(model, "")
+    session = runtime.KerasSession(model, "", inputs)
     session.run({"x": row})
     assert session._graph is None, layer
     assert set(session.run({"x": row})) == {"y"}
