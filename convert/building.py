@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +20,7 @@ from convert.routes import Route, Task, perform
 from convert.spec import FP32, KEEP, Artifact, LoadOptions, ModelFacts, Request, SourceFile
 from convert.toolchains import prepared
 from convert.worker import Workers, repeat_command
-from validators.protocol import protocol_of
+from validators.protocol import cores, protocol_of
 from validators.prove import Baseline, Proof, prove, run_source, time_artifact, time_proven, timing_environment
 from validators.report import Attempt, Stage, StageRun, TargetReport
 from validators.runtimes import runtime_for
@@ -78,7 +77,7 @@ class Built:
 def parallel(count: int) -> int:
     """Say how many of `count` targets to build side by side: as many as cores and free memory allow."""
     free = int(psutil.virtual_memory().available) // CONVERSION_BYTES
-    return max(1, min(count, os.cpu_count() or 1, free))
+    return max(1, min(count, cores(), free))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ class Unsigned(FormatError):
 class Draft:
     """A file as a converter left it: its own names for the tensors, in the order of the promised signature.
 
+    No names are for a TFLite file without a signature, whose inputs and outputs are in that order.
     `signature` is the promise as this route could keep it: a free dimension may have become fixed, a 64-bit integer
     32 bits wide. `notes` say so. `rescues` name the rewrites that were needed, one sentence each.
     """

@@ -19,7 +19,8 @@ def names(specs: tuple[TensorSpec, ...]) -> tuple[str, ...]:
 def sealed(path: Path, promised: Signature, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Signature:
     """Write the promise into a quantized file in place, with what its inputs and outputs became; gives that.
 
-    `inputs` and `outputs` are the file's own names for them. Raises RouteError where it lacks one.
+    `inputs` and `outputs` are the file's own names for them, or empty for a file without a signature, where positions
+    tell. Raises RouteError where it lacks one.
     """
     actual = read(path).signature
     became = Signature(
@@ -32,6 +33,10 @@ def sealed(path: Path, promised: Signature, inputs: tuple[str, ...], outputs: tu
 def _became(
     promised: tuple[TensorSpec, ...], own: tuple[str, ...], actual: tuple[TensorSpec, ...]
 ) -> tuple[TensorSpec, ...]:
+    if not own:
+        if len(actual) != len(promised):
+            raise RouteError(f"the quantizer's file has {len(actual)} tensors and not {len(promised)} at its boundary")
+        own = tuple(spec.name for spec in actual)
     found = {spec.name: spec for spec in actual}
     missing = [name for name in own if name not in found]
     if missing:

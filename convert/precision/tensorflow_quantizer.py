@@ -14,7 +14,7 @@ from convert.precision import QUANTIZERS, Quantizer, Reduced, Reduction
 from convert.precision._tflite_contract import sealed
 from convert.precision._tflite_data import required, samples
 from convert.sources import KERAS, load
-from convert.sources._tensorflow import input_names, output_names, to_tflite
+from convert.sources._tensorflow import to_tflite
 from convert.spec import CALIBRATED, FLOAT_IO, FP16, INT8, INT8_DYNAMIC, INT16X8, IO_TYPES, Signature
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def quantize(task: Reduction) -> Reduced:
     work = Work(loaded.model, loaded.facts.signature, out)
     signature = as_base(promised(loaded.facts.signature, task.layout), task.base.signature)
     to_tflite(work, signature, adjust=lambda converter: configure(converter, task, signature))
-    became = sealed(out, signature, input_names(signature), output_names(signature))
+    became = sealed(out, signature, (), ())
     made = read(out).precision
     if made != task.recipe.precision:
         raise RouteError(f"TFLiteConverter finds nothing in this model that it can make {task.recipe.precision}")
@@ -99,15 +99,13 @@ def configure(converter: Any, task: Reduction, signature: Signature) -> None:
         converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(task.recipe.io)
 
 
-def representative(task: Reduction, signature: Signature) -> Callable[[], Iterator[dict[str, np.ndarray]]]:
-    """Give the calibration samples as the converter asks for them: under the names it was given, again and again."""
+def representative(task: Reduction, signature: Signature) -> Callable[[], Iterator[list[np.ndarray]]]:
+    """Give the calibration samples as the converter asks for them: in the order of its inputs, again and again."""
     required(task)
-    named = dict(zip((spec.name for spec in signature.inputs), input_names(signature), strict=True))
-    dtypes = {spec.name: spec.dtype for spec in signature.inputs}
 
-    def give() -> Iterator[dict[str, np.ndarray]]:
+    def give() -> Iterator[list[np.ndarray]]:
         for sample in samples(task):
-            yield {named[name]: array.astype(dtypes[name], copy=False) for name, array in sample.items()}
+            yield [sample[spec.name].astype(spec.dtype, copy=False) for spec in signature.inputs]
 
     return give
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work
 from convert.sources import KERAS
-from convert.sources._tensorflow import input_names, output_names, to_tflite
+from convert.sources._tensorflow import to_tflite
 
 
 def convert(work: Work) -> Draft:
     """Convert with the signature as it is."""
     signature = work.promised
     to_tflite(work, signature)
-    return Draft(str(work.out), signature, input_names(signature), output_names(signature))
+    return Draft(str(work.out), signature, (), ())
 
 
 ROUTES.register(

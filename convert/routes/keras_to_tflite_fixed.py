@@ -5,7 +5,7 @@ from __future__ import annotations
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work, has_free_batch
 from convert.sources import KERAS
-from convert.sources._tensorflow import at_batch_one, input_names, output_names, to_tflite
+from convert.sources._tensorflow import at_batch_one, to_tflite
 from convert.spec import BATCH
 
 
@@ -14,7 +14,7 @@ def convert(work: Work) -> Draft:
     signature = at_batch_one(work.promised)
     to_tflite(work, signature)
     notes = (f"{BATCH} is fixed to 1",)
-    return Draft(str(work.out), signature, input_names(signature), output_names(signature), notes)
+    return Draft(str(work.out), signature, (), (), notes)
 
 
 ROUTES.register(

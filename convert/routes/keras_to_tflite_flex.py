@@ -5,7 +5,7 @@ from __future__ import annotations
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work
 from convert.sources import KERAS
-from convert.sources._tensorflow import input_names, output_names, to_tflite
+from convert.sources._tensorflow import to_tflite
 from convert.spec import FLEX
 
 
@@ -13,7 +13,7 @@ def convert(work: Work) -> Draft:
     """Convert with the signature as it is."""
     signature = work.promised
     to_tflite(work, signature, flex=True)
-    return Draft(str(work.out), signature, input_names(signature), output_names(signature))
+    return Draft(str(work.out), signature, (), ())
 
 
 ROUTES.register(
