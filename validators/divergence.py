@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from validators import tolerance
+from validators.placing import PRODUCTS, chain_of, next_products
 
 if TYPE_CHECKING:
     import numpy as np
@@ -249,6 +250,14 @@ def _correlation(actual: _Sketch, expected: _Sketch, axes: tuple[int, ...] | Non
     return float((mine * theirs).sum()) / scale if scale else 0.0
 
 
+def _apart_in_spread(actual: _Sketch, expected: _Sketch) -> float:
+    """Give the rms difference of both tensors' values in the order of their size, wherever each of them stands."""
+    import numpy as np
+
+    mine, theirs = np.sort(actual.arrays[0], axis=None), np.sort(expected.arrays[0], axis=None)
+    return float(np.sqrt(np.mean((mine - theirs) ** 2)))
+
+
 def _error_but_for(actual: _Sketch, expected: _Sketch, axes: tuple[int, ...] | None, axis: int) -> float:
     """Give the error that is left where a constant for each place along an axis is taken off, the same in all cases."""
     import numpy as np
@@ -399,6 +408,28 @@ class _Matcher:
                         best = Point(position, at, error, 0.0, axes or (), "names")
         return best
 
+    def placed(self, position: int, wrong: set[int]) -> Point | None:
+        """Match a product whose values resemble nothing with the next one of the source after what it is computed from.
+
+        None for another operator, and where the source has no such product of its size that is not found right
+        elsewhere. Of the steps that may be fused into it, it is the one whose values are spread the most alike.
+        """
+        value, arrays = self._artifact.values[position], self._artifact.arrays[position]
+        sketch = _Sketch.of(arrays) if arrays is not None and value.operator in PRODUCTS else None
+        if sketch is None:
+            return None
+        known = _known_before(self._artifact, self.found, position)
+        right = {point.reference for at, point in self.found.items() if at not in wrong}
+        starts = {self.found[at].reference for at in known if at not in wrong}
+        for at in next_products(self._reference.values, starts):
+            chain = chain_of(self._reference.values, at)
+            fitting = [one for one in chain if one in self._references and sketch.fits(self._references[one])]
+            if at in fitting and not right & set(fitting):
+                best = min(fitting, key=lambda one: _apart_in_spread(sketch, self._references[one]))
+                error, axes = _nearest(sketch, self._references[best])
+                return Point(position, best, error, 0.0, axes or (), "order")
+        return None
+
     def _follow(self, position: int, sketch: _Sketch) -> None:
         """Match a tensor of other values with the one after its inputs that it resembles most."""
         known = [self.found[at].reference for at in _known_before(self._artifact, self.found, position)]
@@ -469,7 +500,7 @@ def blame(artifact: Series, reference: Series, native: Series | None = None, pre
     for at in _unknown_before(artifact, points, guilty.position):
         if at in clear or not artifact.values[at].operator or not artifact.values[at].inputs:
             continue
-        point = matcher.but_for_a_constant(at)
+        point = matcher.but_for_a_constant(at) or matcher.placed(at, wrong)
         if point is None:
             hidden.append(at)
             continue
@@ -490,7 +521,8 @@ def blame_alone(artifact: Series, reference: Series, alone: Alone, precision: st
     Rounding that adds up along a deep network hides what one layer adds to it, but not what that layer makes of its
     inputs. `reference` are the source's tensors, which say what layer it is.
     """
-    found = match(artifact, reference, precision)
+    matcher = _Matcher(artifact, reference, SAME_REDUCED if precision != "fp32" else SAME_FP32)
+    found = matcher.run()
     points: dict[int, Point] = {}
     for at, point in sorted(found.items()):
         points[at] = _weighed(point, found, artifact, reference, None, precision)
@@ -506,6 +538,11 @@ def blame_alone(artifact: Series, reference: Series, alone: Alone, precision: st
     curve = tuple(points[at] for at in sorted(found))
     if guilty is None:
         return Blame(None, 0.0, bound, curve)
+    if guilty.position not in found:
+        unlike = {at for at, point in found.items() if point.error > SAME_REDUCED}
+        own = matcher.placed(guilty.position, unlike)
+        if own is not None:
+            guilty = Point(own.position, own.reference, own.error, guilty.usual, own.axes, own.by, guilty.alone)
     known = _known_before(artifact, found, guilty.position)
     before = max((found[at].error for at in known), default=0.0)
     hidden = _unknown_before(artifact, points, guilty.position)

@@ -16,18 +16,19 @@ import pytest
 from blamed_nets import INPUTS, SCALED
 from onnx import helper, numpy_helper
 
-from convert import convert
+from convert import convert, toolchains
+from convert.errors import ToolchainError
 from convert.formats._tflite_precision import operator_kinds
 from convert.formats.tflite import read_model, write_model
 from convert.sources import identify
-from convert.spec import LoadOptions, SourceFile, TensorSpec
+from convert.spec import NHWC, LoadOptions, SourceFile, TensorSpec
 from convert.worker import Workers, limits_of
 from validators.blame import _aligned
 from validators.divergence import Alone, Blame, Series, blame, blame_alone
 from validators.ideals import Building
 from validators.kinds import draw
 from validators.prove import load_source
-from validators.runtimes import RUNTIMES, Subject
+from validators.runtimes import RUNTIMES, Feed, Subject
 from validators.taps import Isolation, Stepping, Tapping, isolate, series, step, tap, tap_for, tap_of
 from validators.taps.litert import LiteRTProbe
 from validators.taps.onnxruntime import CutProbe, OnnxProbe
@@ -53,19 +54,21 @@ class Bench:
         """Find a right artifact."""
         return self.folder / "out" / f"{self.name}.{SUFFIXES[form]}"
 
-    def tapped(self, form: str, path: Path) -> tuple[Series, Subject]:
+    def tapped(self, form: str, path: Path, feeds: tuple[Feed, ...] = ()) -> tuple[Series, Subject]:
         """Tap an artifact; its outputs are those of the untouched run."""
         item = tap_for(form)
         subject = Subject(SourceFile(str(path), form, "", "", 0))
         out = str(self.folder / f"{next(self._numbers)}.npz")
-        job = Tapping(item.name, subject, self.inputs, out, self.cases)
+        job = Tapping(item.name, subject, self.inputs, out, self.cases, feeds)
         found = self.workers.run(f"tap-{next(self._numbers)}", tap, job, item.environment).value
         assert found.changed == ""
         return series(found, self.cases), subject
 
-    def blame(self, form: str, path: Path, precision: str = "fp32") -> tuple[Blame, str, str, set[str]]:
+    def blame(
+        self, form: str, path: Path, precision: str = "fp32", feeds: tuple[Feed, ...] = ()
+    ) -> tuple[Blame, str, str, set[str]]:
         """Blame an artifact: what was found, the guilty operator, its layer, and all that it may be."""
-        mine, _ = self.tapped(form, path)
+        mine, _ = self.tapped(form, path, feeds)
         found = blame(mine, self.exact, self.native, precision)
         if found.guilty is None:
             return found, "", "", set()
@@ -334,6 +337,137 @@ def test_the_broken_layer_of_an_encoder_in_tflite_is_blamed(encoder, tmp_path, f
     found, _, blamed, _ = encoder.blame("tflite", broken_tflite(encoder, edit, tmp_path / "broken.tflite"))
     assert blamed == sought
     assert found.before < 1e-5 < found.guilty.error
+
+
+# Files that onnx2tf made: channels last, and tensors named after the nodes of an ONNX graph that nobody has
+
+
+@pytest.fixture(scope="module")
+def toolchain():
+    """Prepare onnx2tf in the user's cache, once per machine: some 10 s and 90 MB."""
+    try:
+        return toolchains.prepare(toolchains.Preparing("onnx2tf"))
+    except ToolchainError as error:
+        pytest.skip(error.message)
+
+
+def by_onnx2tf(bench: Bench, **options: str) -> Path:
+    report = convert(
+        bench.folder / f"{bench.name}.pt",
+        to="tflite",
+        via="onnx2tf",
+        out=bench.folder / "onnx2tf",
+        architecture=f"{HERE / 'blamed_nets.py'}:{bench.name}",
+        input=INPUTS[bench.name],
+        threads=(),
+        timeout_seconds=400,
+        **options,
+    )
+    (target,) = report.targets
+    assert report.exit_code == 0, target.reason
+    names = [tensor.name.decode() for tensor in read_model(Path(target.artifact.path)).subgraphs[0].tensors]
+    assert not any(name.startswith("model/") for name in names)  # none tells a layer, as litert-torch's do
+    return Path(target.artifact.path)
+
+
+@pytest.fixture(scope="module")
+def native_mobile(toolchain, mobile):
+    return by_onnx2tf(mobile, layout=NHWC), (Feed("image", "image", "float32", (0, 2, 3, 1)),)
+
+
+@pytest.fixture(scope="module")
+def plain_encoder(toolchain, encoder):
+    return by_onnx2tf(encoder)
+
+
+def nth_weights(kind, which, change, taken=1) -> Callable:
+    """Change a constant of the operator that comes so many of its kind after the first."""
+
+    def edit(model):
+        kinds = operator_kinds(model)
+        operator = [one for one in model.subgraphs[0].operators if kinds[one.opcodeIndex] == kind][which]
+        tensor = model.subgraphs[0].tensors[operator.inputs[taken]]
+        buffer = model.buffers[tensor.buffer]
+        array = np.frombuffer(bytes(buffer.data), np.float32).reshape(tensor.shape)
+        buffer.data = np.frombuffer(change(array.copy()).astype(np.float32).tobytes(), np.uint8)
+
+    return edit
+
+
+def edited(path: Path, edit: Callable, out: Path) -> Path:
+    model = read_model(path)
+    edit(model)
+    write_model(out, model)
+    return out
+
+
+#: The convolutions are the stem, and of each block what expands and what projects it.
+MOBILE_ONNX2TF = {
+    "dropped bias": (nth_weights("CONV_2D", 0, dropped, 2), "CONV_2D", "stem.2"),
+    "scaled depthwise weights": (nth_weights("DEPTHWISE_CONV_2D", 1, scaled), "DEPTHWISE_CONV_2D", "blocks.1.act"),
+    "scaled weights before a sum": (nth_weights("CONV_2D", 2, scaled), "CONV_2D", "blocks.0.bn3"),
+    "swapped channels": (nth_weights("CONV_2D", 6, swapped), "CONV_2D", "blocks.2.bn3"),
+    "reversed depthwise channels": (
+        nth_weights("DEPTHWISE_CONV_2D", 3, reversed_channels),
+        "DEPTHWISE_CONV_2D",
+        "blocks.3.act",
+    ),
+    "reversed channels": (nth_weights("CONV_2D", 7, reversed_channels), "CONV_2D", "blocks.3.act"),
+    "scaled weights of the last layer": (nth_weights("FULLY_CONNECTED", 0, scaled), "FULLY_CONNECTED", "head"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", MOBILE_ONNX2TF)
+def test_the_broken_layer_of_a_mobilenet_by_onnx2tf_is_blamed(mobile, native_mobile, tmp_path, fault):
+    edit, kind, layer = MOBILE_ONNX2TF[fault]
+    path, feeds = native_mobile
+    found, operator, blamed, covered = mobile.blame(
+        "tflite", edited(path, edit, tmp_path / "broken.tflite"), feeds=feeds
+    )
+    assert (operator, blamed) == (kind, layer)
+    assert found.before < 1e-5 < found.guilty.error
+    assert {layer.split(".")[0] for layer in covered} == {layer.split(".")[0]}
+
+
+@pytest.mark.slow
+def test_a_right_mobilenet_by_onnx2tf_has_nothing_to_blame(mobile, native_mobile):
+    path, feeds = native_mobile
+    found, operator, _, _ = mobile.blame("tflite", path, feeds=feeds)
+    assert operator == ""
+    mine, _ = mobile.tapped("tflite", path, feeds)
+    computed = [at for at, value in enumerate(mine.values) if value.operator and not value.moves]
+    assert set(computed) <= {point.position for point in found.points}
+    images = {point.axes for point in found.points if point.position in computed and len(point.axes) == 3}
+    assert images == {(2, 0, 1)}  # channels first again, of a batch of one
+
+
+#: The products are what embeds, each layer's queries, keys, values, output and both steps of its net, and the head.
+ENCODER_ONNX2TF = {
+    "reversed inputs": (nth_weights("FULLY_CONNECTED", 0, reversed_channels), "embed"),
+    "swapped channels of a key": (nth_weights("FULLY_CONNECTED", 2, swapped), "layers.0.k"),
+    "reversed inputs of a query": (nth_weights("FULLY_CONNECTED", 7, reversed_channels), "layers.1.q"),
+    "scaled values": (nth_weights("FULLY_CONNECTED", 9, scaled), "layers.1.v"),
+    "reversed inputs of an output": (nth_weights("FULLY_CONNECTED", 10, reversed_channels), "layers.1.o"),
+    "reversed inputs of a net": (nth_weights("FULLY_CONNECTED", 12, reversed_channels), "layers.1.down"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ENCODER_ONNX2TF)
+def test_the_broken_layer_of_an_encoder_by_onnx2tf_is_blamed(encoder, plain_encoder, tmp_path, fault):
+    edit, layer = ENCODER_ONNX2TF[fault]
+    path = edited(plain_encoder, edit, tmp_path / "broken.tflite")
+    found, operator, blamed, _ = encoder.blame("tflite", path)
+    assert (operator, blamed) == ("FULLY_CONNECTED", layer)
+    assert found.before < 1e-5 < found.guilty.error
+
+
+@pytest.mark.slow
+def test_a_right_encoder_by_onnx2tf_has_nothing_to_blame(encoder, plain_encoder):
+    found, operator, _, _ = encoder.blame("tflite", plain_encoder)
+    assert operator == ""
+    assert len(found.points) > 40
 
 
 # TorchScript

@@ -61,6 +61,23 @@ def test_the_layer_whose_weights_are_wrong_is_blamed(images, at, change, layers)
     assert found.through == ()
 
 
+def turned(weight):
+    """Weights of which nothing is where it was: what they give resembles no tensor of the source."""
+    return weight[::-1, ::-1].T
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_a_product_without_a_name_whose_values_resemble_nothing_is_told_by_its_place(images, at):
+    artifact = broken(images, at, turned, layers=False)
+    exact = chain(WEIGHTS, np.float64, images)
+    position = next(place for place, value in enumerate(artifact.values) if value.name == f"dense_{at}")
+    assert position not in match(artifact, exact)
+    for found in (blame(artifact, exact), blame_alone(artifact, exact, alone(artifact, 1e-9), "int8")):
+        assert artifact.values[found.guilty.position].name == f"dense_{at}"
+        assert exact.values[found.guilty.reference].name == f"dense_{at}"
+        assert [exact.values[place].name for place in found.between] == [f"dense_{at}"]
+
+
 def test_a_right_run_blames_nobody(images):
     found, name, _ = judged(images, chain(WEIGHTS, np.float32, images))
     assert name is None
