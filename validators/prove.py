@@ -13,7 +13,18 @@ from convert.errors import EdgeproofError, LoadError, OtherFunction, WorkerError
 from convert.formats import Facts
 from convert.layout import stated
 from convert.sources import SOURCES, Loading, describe
-from convert.spec import BATCH, FP32, KEEP, Artifact, LoadOptions, ModelFacts, QualityGate, Signature, SourceFile
+from convert.spec import (
+    BATCH,
+    FP32,
+    KEEP,
+    Artifact,
+    Limits,
+    LoadOptions,
+    ModelFacts,
+    QualityGate,
+    Signature,
+    SourceFile,
+)
 from convert.worker import Environment, Workers
 from validators import parity, paths, rounding, structure
 from validators.basis import answered
@@ -435,27 +446,38 @@ def time_artifact(
     """
     if proof.binding is None:
         raise ValueError("only what was proven is timed")
-    runtime = proof.runtime
+    job = Timing(
+        proof.runtime.name,
+        Subject(seen_as_file(artifact), threads=threads),
+        baseline.cases.path,
+        baseline.cases.fitting({BATCH: 1, **dict(proof.binding.fixed)}),
+        proof.binding.feeds,
+        "",
+        protocol.name,
+    )
+    return time_in_processes(workers, proof.runtime, job, f"time-{label}-{threads}", protocol)
+
+
+def time_in_processes(
+    workers: Workers, runtime: Runtime, job: Timing, stage: str, protocol: Protocol, limits: Limits | None = None
+) -> tuple[Measurement, tuple[StageRun, ...]]:
+    """Do one timing in as many fresh processes as a protocol has, each with a file for its samples, and combine them.
+
+    Raises EdgeproofError where one of them fails.
+    """
+    threads = job.subject.threads
     environment = timing_environment(runtime, threads)
     blocks: list[Block] = []
     stages: list[StageRun] = []
     for number in range(protocol.processes):
-        stage = f"time-{label}-{threads}" + (f"-{number}" if number else "")
-        job = Timing(
-            runtime.name,
-            Subject(seen_as_file(artifact), threads=threads),
-            baseline.cases.path,
-            baseline.cases.fitting({BATCH: 1, **dict(proof.binding.fixed)}),
-            proof.binding.feeds,
-            samples_path(workers.folder, stage),
-            protocol.name,
-        )
+        name = f"{stage}-{number}" if number else stage
+        own = dataclasses.replace(job, samples=samples_path(workers.folder, name))
         try:
-            done = workers.run(stage, measure, job, environment)
+            done = workers.run(name, measure, own, environment, limits=limits)
         finally:
             workers.retire(environment)
         blocks.append(done.value)
-        stages.append(StageRun(stage, done.seconds, done.command))
+        stages.append(StageRun(name, done.seconds, done.command))
     return combined(blocks, threads, protocol), tuple(stages)
 
 

@@ -14,10 +14,10 @@ from convert.spec import BATCH, Artifact, Limits, Signature
 from convert.worker import Workers
 from validators.inputs import base_sizes
 from validators.kinds import draw
-from validators.latency import WATCHED_RUNS, Measurement, Timing, combined, measure, samples_path
+from validators.latency import WATCHED_RUNS, Measurement, Timing
 from validators.memory import held, highest, limit_allocation, reset_peak
 from validators.protocol import ROTATION, Protocol, pinned
-from validators.prove import Baseline, Proof, seen_as_file, timing_environment
+from validators.prove import Baseline, Proof, seen_as_file, time_in_processes, timing_environment
 from validators.quantity import bytes_text
 from validators.runtimes import RUNTIMES, Feed, Subject, feed
 from validators.swept import THREADS, Sweep, Swept, SweptPoint, largest
@@ -143,25 +143,16 @@ def _timed(
     limits: Limits,
 ) -> Measurement:
     """Time on inputs of one size, in as many fresh processes as the protocol has."""
-    runtime = subjected.proof.runtime
-    environment = timing_environment(runtime, threads)
-    blocks = []
-    for number in range(subjected.protocol.processes):
-        name = f"{stage}-{number}" if number else stage
-        job = Timing(
-            runtime.name,
-            Subject(seen_as_file(subjected.artifact), threads=threads),
-            inputs,
-            cases,
-            subjected.feeds,
-            samples_path(workers.folder, name),
-            subjected.protocol.name,
-        )
-        try:
-            blocks.append(workers.run(name, measure, job, environment, limits=limits).value)
-        finally:
-            workers.retire(environment)
-    return combined(blocks, threads, subjected.protocol)
+    job = Timing(
+        subjected.proof.runtime.name,
+        Subject(seen_as_file(subjected.artifact), threads=threads),
+        inputs,
+        cases,
+        subjected.feeds,
+        "",
+        subjected.protocol.name,
+    )
+    return time_in_processes(workers, subjected.proof.runtime, job, stage, subjected.protocol, limits)[0]
 
 
 def _weighed(workers: Workers, subjected: Subjected, batch: int, limit_bytes: int) -> SweptPoint:
