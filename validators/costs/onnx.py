@@ -39,10 +39,10 @@ def count(path: Path, given: Mapping[str, np.ndarray] | None) -> Counted:
     model = read_model(path)
     flat = onnx.inliner.inline_local_functions(model) if len(model.functions) else model
     reasons: dict[str, str] = {}
-    shapes: Shapes = {}
     activation = None
     if given is None:
         reasons["activation_bytes"] = "it was not run"
+        shapes = _inferred(flat, {})
     else:
         with tempfile.TemporaryDirectory() as folder:
             try:
@@ -53,7 +53,6 @@ def count(path: Path, given: Mapping[str, np.ndarray] | None) -> Counted:
                 shapes = {name: array.shape for name, array in _observed(flat, Path(folder), given).items()}
             except Exception:  # noqa: BLE001  it may run only as optimised; then inference tells what it can
                 shapes = _inferred(flat, given)
-    shapes = shapes or _inferred(flat, given or {})
     if activation is not None and any(_nested(node) for node in flat.graph.node):
         activation = None
         reasons["activation_bytes"] = "the memory of the graphs that loops and branches run is not seen"
