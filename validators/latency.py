@@ -2,13 +2,16 @@
 
 Protocol: fresh processes with nothing else of ours running; load and first inference once in each; then warm-up, then
 inferences in rotation over several inputs, timed one by one in wall and in CPU time. A window of timings is reported
-when it is stable; an unstable one is measured again, and withheld with the reason in the end. Times include handing
-inputs to the engine and reading outputs back, as an app does. How often and how long, `validators.protocol` says.
+when it is stable; an unstable one is measured again, and withheld with the reason in the end. Load and first inference
+are an app's, with the handing over of inputs and the reading of outputs; the steady state is the engine's inference
+alone, on inputs that are already where it reads them, as the engines' own benchmark tools time it. How often and how
+long, `validators.protocol` says.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +23,7 @@ from validators.memory import Marks, Memory, held, highest, reset_peak
 from validators.openings import Opening, openings
 from validators.phone import Phone
 from validators.protocol import DEFAULT, P90_RUNS, P95_RUNS, P99_RUNS, PROTOCOLS, ROTATION, Protocol, cores, pinned
-from validators.runtimes import RUNTIMES, Feed, Session, Subject, cases_of, feed
+from validators.runtimes import RUNTIMES, Feed, Inference, Session, Subject, cases_of, feed
 from validators.steady import LEAST_RUNS, QUARTER_DRIFT, instability, outliers, warm_up
 from validators.where import Where
 
@@ -181,20 +184,15 @@ def measure(job: Timing) -> Block:
         resumed = time.perf_counter()
         session.run(rotation[0])
         first = time.perf_counter() - resumed
-        position = 0
-
-        def run_next() -> None:
-            nonlocal position
-            position += 1
-            session.run(rotation[position % len(rotation)])
-
-        for _ in range(WATCHED_RUNS - 1):
-            run_next()
+        for place in range(1, WATCHED_RUNS):
+            session.run(rotation[place % len(rotation)])
         ran = highest().over(before)
-        window = steady(run_next, protocol)
+        ready = [session.ready(inputs) for inputs in rotation]
+        window = steady(in_turn(ready), protocol)
     np.save(job.samples, np.array([window.samples.wall, window.samples.cpu], np.int64))
     notes = [f"load and first inference are of fewer processes: {reason}"] * bool(reason)
     notes += ["memory is that of the process's whole life: its mark cannot be started over here"] * (not resettable)
+    notes += [f"times include inputs and outputs: {ready[0].whole}"] * bool(ready[0].whole)
     return Block(
         job.samples,
         window.samples.unsettled,
@@ -209,18 +207,30 @@ def measure(job: Timing) -> Block:
     )
 
 
-def steady(run: Callable[[], None], protocol: Protocol, clocks: Clocks | None = None) -> Window:
-    """Time `run` until a window of timings is stable; give the last one where none was."""
+def in_turn(ready: Sequence[Inference]) -> Callable[[], Callable[[], object]]:
+    """Give what places the inputs of the next inference, in rotation, and gives the call that makes it."""
+    turns = itertools.cycle(ready)
+
+    def placed() -> Callable[[], object]:
+        one = next(turns)
+        one.place()
+        return one.infer
+
+    return placed
+
+
+def steady(placed: Callable[[], Callable[[], object]], protocol: Protocol, clocks: Clocks | None = None) -> Window:
+    """Time what `placed` gives, and not itself, until a window is stable; give the last one where none was."""
     clocks = clocks or Clocks()
     began = clocks.wall()
     warm = 0
     while warm < WARM_UP_RUNS or (clocks.wall() - began) * NANO < WARM_UP_SECONDS:
-        run()
+        placed()()
         warm += 1
     patience = clocks.wall() + protocol.patience_seconds / NANO
     samples, tried = Samples(), 0
     while True:
-        fill(samples, run, protocol, clocks)
+        fill(samples, placed, protocol, clocks)
         tried += 1
         if not protocol.withholds:
             return Window(samples, warm, tried)
@@ -238,14 +248,15 @@ def steady(run: Callable[[], None], protocol: Protocol, clocks: Clocks | None = 
         samples = Samples()
 
 
-def fill(samples: Samples, run: Callable[[], None], protocol: Protocol, clocks: Clocks) -> None:
+def fill(samples: Samples, placed: Callable[[], Callable[[], object]], protocol: Protocol, clocks: Clocks) -> None:
     """Time runs one by one until there are enough of them over enough time, or the limit is reached."""
     began = clocks.wall() - sum(samples.wall)
     while True:
+        infer = placed()
         # NOTE: Why in this order: reading the CPU clock is a call of the system, which wall time leaves out.
         cpu = clocks.cpu()
         started = clocks.wall()
-        run()
+        infer()
         ended = clocks.wall()
         samples.cpu.append(clocks.cpu() - cpu)
         samples.wall.append(ended - started)

@@ -75,8 +75,9 @@ def take_turns(job: Turns) -> Timed:
     runs: list[Callable[[], object]] = []
     with np.load(job.inputs) as arrays:
         for racer in job.racers:
-            session, inputs = RUNTIMES[job.runtime].open(racer.subject), feed(arrays, job.case, racer.feeds)
-            runs.append(lambda session=session, inputs=inputs: session.run(inputs))  # type: ignore[misc]
+            one = RUNTIMES[job.runtime].open(racer.subject).ready(feed(arrays, job.case, racer.feeds))
+            one.place()  # once, because every artifact has a session of its own
+            runs.append(one.infer)
     # Threads of the engine that wait for work would count as the artifact's.
     alone = all(racer.subject.threads == 1 for racer in job.racers)
     return Timed(compared(rounds(runs, time.process_time if alone else time.perf_counter)))

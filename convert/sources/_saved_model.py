@@ -52,11 +52,15 @@ class Served:
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run on named arrays or tensors and give tensors by name."""
+        found = self.function(**self.tensors(inputs))
+        return {name: found[name] for name in sorted(found)}
+
+    def tensors(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Give named arrays as the tensors that the function takes."""
         import tensorflow as tf
 
         specs = self.function.structured_input_signature[1]
-        found = self.function(**{name: tf.convert_to_tensor(inputs[name], spec.dtype) for name, spec in specs.items()})
-        return {name: found[name] for name in sorted(found)}
+        return {name: tf.convert_to_tensor(inputs[name], spec.dtype) for name, spec in specs.items()}
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Run on named arrays and give arrays by name."""

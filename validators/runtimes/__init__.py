@@ -27,6 +27,8 @@ __all__ = [
     "RUNTIMES",
     "Execution",
     "Feed",
+    "Inference",
+    "Loaded",
     "Outputs",
     "Runtime",
     "Session",
@@ -35,6 +37,7 @@ __all__ = [
     "paths_of",
     "reference_for",
     "runtime_for",
+    "whole_run",
 ]
 
 #: Of a run that is cut short: fewer cases do not show whether outputs vary with the inputs.
@@ -55,11 +58,53 @@ class Subject:
     threads: int = 1
 
 
-class Session(Protocol):
-    """A model opened by a runtime, ready to run."""
+class Runs(Protocol):
+    """What runs on named arrays."""
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """Run once on named inputs and give the named outputs, in the model's order."""
+
+
+def in_place() -> None:
+    """Leave inputs where they are: the engine reads them there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """One inference on inputs that are known before, in two steps, so that the second can be timed alone.
+
+    `place` puts the inputs where the engine reads them. `infer` computes and does nothing else; it may be called again
+    and again, until another one of the session is placed or the session is run. Where the engine has no such call, it
+    is the whole run, and `whole` says why.
+    """
+
+    infer: Callable[[], object]
+    place: Callable[[], object] = in_place
+    whole: str = ""
+
+
+class Session(Runs, Protocol):
+    """A model opened by a runtime, ready to run. An engine's session is a subclass; `ready` is its to replace."""
+
+    def ready(self, inputs: Arrays) -> Inference:
+        """Prepare an inference on named inputs; without the engine's own way to do so, it is a whole run."""
+        return whole_run(self, inputs, "the engine is called with its inputs and gives its outputs at once")
+
+
+def whole_run(session: Runs, inputs: Arrays, reason: str) -> Inference:
+    """Give a run, inputs and outputs with it, as the inference of an engine that cannot do without, for a reason."""
+    return Inference(lambda: session.run(inputs), whole=reason)
+
+
+class Loaded(Session):
+    """A model that the room of its source opened, which runs it by itself."""
+
+    def __init__(self, model: Runs) -> None:
+        self._model = model
+
+    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Run the model."""
+        return self._model.run(inputs)
 
 
 def nothing(_: Path) -> str:
@@ -247,12 +292,13 @@ def _replayed(
 
 def _median(session: Session, arrays: np.lib.npyio.NpzFile, case: str, job: Execution) -> float:
     """Time one case again and again; the median of what fits into the time, of three runs at least."""
-    inputs = feed(arrays, case, job.feeds)
+    one = session.ready(feed(arrays, case, job.feeds))
+    one.place()
     samples: list[float] = []
     until = time.perf_counter() + job.timed_seconds
     while len(samples) < 3 or time.perf_counter() < until:
         began = time.perf_counter()
-        session.run(inputs)
+        one.infer()
         samples.append(time.perf_counter() - began)
     return statistics.median(samples)
 

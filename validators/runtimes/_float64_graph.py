@@ -27,7 +27,7 @@ _BY_BITS = frozenset({"Bitcast", "DecodeRaw", "DecodePaddedRaw"})
 SAME_MODEL = 0.3
 
 
-class WideSession:
+class WideSession(Session):
     """A model's graph in float64, run on named arrays."""
 
     def __init__(self, call: Call, signature: Signature) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from validators.runtimes import Arrays, Subject
+from validators.runtimes import Arrays, Session, Subject
 from validators.runtimes.torchscript import open_torchscript
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-class FreshSession:
+class FreshSession(Session):
     """An archive that is loaded anew for every input, and called with it so many times; the last answer counts.
 
     Raises LoadError where the archive cannot be loaded.

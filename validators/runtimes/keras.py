@@ -26,7 +26,7 @@ SLOW_SECONDS = 0.2
 _NARROW = ('"float32"', '"float16"', '"bfloat16"', '"mixed_float16"', '"mixed_bfloat16"')
 
 
-class KerasSession:
+class KerasSession(Session):
     """A Keras model that runs on named arrays: as a graph from the second run on, where that is faster and the same."""
 
     def __init__(self, model: keras.Model, dtype: str, inputs: tuple[TensorSpec, ...]) -> None:

@@ -11,7 +11,7 @@ from convert.sources._measure import trial_sizes
 from convert.sources._onnx import OnnxModel, open_session, run_session
 from convert.spec import Signature
 from convert.worker import summary
-from validators.runtimes import RUNTIMES, Arrays, Runtime, Subject
+from validators.runtimes import RUNTIMES, Arrays, Runtime, Session, Subject
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ SAME_GRAPH = 32.0
 ROUNDING = 1e-5
 
 
-class OnnxSession:
+class OnnxSession(Session):
     """A file in ONNX Runtime."""
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
@@ -37,7 +37,7 @@ class OnnxSession:
         return run_session(self._session, inputs)
 
 
-class WideSession:
+class WideSession(Session):
     """A graph as a PyTorch module, in float64 or as the file says."""
 
     def __init__(self, module: torch.nn.Module, signature: Signature, dtype: str) -> None:

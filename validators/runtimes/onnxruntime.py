@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from convert.spec import CUSTOM
 from convert.worker import Environment
 from validators.fusion import converted
-from validators.runtimes import RUNTIMES, Arrays, Runtime, Subject, cannot_open
+from validators.runtimes import RUNTIMES, Arrays, Inference, Runtime, Session, Subject, cannot_open, whole_run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 ONNXRUNTIME = Environment("onnxruntime", ("numpy", "onnxruntime", "onnx"))
 
 
-class OnnxRuntimeSession:
+class OnnxRuntimeSession(Session):
     """An inference session; `plain` leaves every operator as the file has it, none joined to another.
 
     `entries` are options of the session by their keys.
@@ -36,10 +37,31 @@ class OnnxRuntimeSession:
             options.add_session_config_entry(key, value)
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._names = [output.name for output in self._session.get_outputs()]
+        self._foreign = [
+            value.name
+            for value in (*self._session.get_inputs(), *self._session.get_outputs())
+            if not value.type.startswith("tensor(") or value.type == "tensor(string)"
+        ]
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """Run the whole graph."""
         return dict(zip(self._names, self._session.run(self._names, dict(inputs)), strict=True))
+
+    def ready(self, inputs: Arrays) -> Inference:
+        """Bind inputs and outputs, as ONNX Runtime's C API does; text, sequences and optional values cannot be.
+
+        A binding is of one set of inputs, because it keeps the outputs' memory, which has the shapes they had first.
+        """
+        import onnxruntime
+
+        if self._foreign:
+            return whole_run(self, inputs, f"ONNX Runtime binds tensors of numbers, and {self._foreign[0]} is none")
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        for name in self._names:
+            binding.bind_output(name, "cpu")
+        return Inference(functools.partial(self._session.run_with_iobinding, binding))
 
 
 def open_onnxruntime(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from convert.sources import TENSORFLOW, load
-from validators.runtimes import RUNTIMES, Runtime, Session, Subject
+from validators.runtimes import RUNTIMES, Loaded, Runtime, Session, Subject
 from validators.runtimes._float64_graph import open_wide
 
 
 def open_saved_model(subject: Subject) -> Session:
     """Load the signature, which runs on named arrays, and make it compute in float64 where asked."""
     loaded = load(subject.file, subject.options)
-    native: Session = loaded.model
+    native = Loaded(loaded.model)
     return open_wide(native, loaded.model, loaded.facts.signature) if subject.dtype else native
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from convert.formats import savedmodel
 from convert.sources._probe import probe
 from convert.sources._saved_model import load_served, place_of
 from convert.worker import Environment
-from validators.runtimes import RUNTIMES, Arrays, Runtime, Subject
+from validators.runtimes import RUNTIMES, Arrays, Inference, Runtime, Session, Subject
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 SAVEDMODEL = Environment("savedmodel", ("tensorflow",))
 
 
-class SavedModelSession:
+class SavedModelSession(Session):
     """The served signature of a SavedModel, its outputs in the order that the file beside it says."""
 
     def __init__(self, subject: Subject) -> None:
@@ -38,6 +39,10 @@ class SavedModelSession:
         """Call the signature by names."""
         found = self._served.run(inputs)
         return {name: found[name] for name in self._names}
+
+    def ready(self, inputs: Arrays) -> Inference:
+        """Make the tensors, and call the signature on them; TensorFlow returns when it has computed."""
+        return Inference(functools.partial(self._served.function, **self._served.tensors(inputs)))
 
 
 RUNTIMES.register(

@@ -12,14 +12,14 @@ from convert.sources._state import as_it_was
 from convert.sources._torch import graph_of_torchscript, run
 from convert.spec import Signature
 from convert.worker import summary
-from validators.runtimes import RUNTIMES, Arrays, Runtime, Subject
+from validators.runtimes import RUNTIMES, Arrays, Runtime, Session, Subject
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
 
-class TorchSession:
+class TorchSession(Session):
     """A module that runs on named arrays."""
 
     def __init__(self, module: torch.nn.Module, signature: Signature, dtype: str) -> None:

@@ -9,7 +9,7 @@ from convert.errors import LoadError
 from convert.sources._probe import probe
 from convert.sources._torch import arguments, flatten, identifier, output_names, read_promise, refuse_side_effects
 from convert.worker import Environment
-from validators.runtimes import RUNTIMES, Arrays, Runtime, Subject, cannot_open
+from validators.runtimes import RUNTIMES, Arrays, Inference, Runtime, Session, Subject, cannot_open
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TORCHSCRIPT = Environment("torchscript", ("torch",))
 
 
-class TorchScriptSession:
+class TorchScriptSession(Session):
     """A reloaded archive, called by its argument names."""
 
     def __init__(self, path: str, threads: int) -> None:
@@ -46,6 +46,18 @@ class TorchScriptSession:
             found = list(flatten(self._module(*(torch.from_numpy(array) for array in inputs.values()))))
         names = output_names([name for name, _ in found], self._names)
         return {name: tensor.numpy() for name, (_, tensor) in zip(names, found, strict=True)}
+
+    def ready(self, inputs: Arrays) -> Inference:
+        """Make the tensors, which share the arrays' memory, and call the module on them."""
+        import torch
+
+        module, tensors = self._module, [torch.from_numpy(array) for array in inputs.values()]
+
+        def infer() -> object:
+            with torch.no_grad():
+                return module(*tensors)
+
+        return Inference(infer)
 
 
 def open_torchscript(subject: Subject) -> TorchScriptSession:

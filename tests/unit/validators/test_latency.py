@@ -21,7 +21,7 @@ from validators.latency import NANO, Block, Clocks, Samples, Timing, combined, m
 from validators.memory import Marks, Memory
 from validators.openings import openings as opened_apart
 from validators.protocol import PROTOCOLS, ROTATION, pinned, protocol_of
-from validators.runtimes import RUNTIMES, Feed, Runtime, Subject
+from validators.runtimes import RUNTIMES, Feed, Inference, Runtime, Session, Subject
 from validators.steady import LEAST_RUNS
 
 MS = 1_000_000  # nanoseconds
@@ -52,7 +52,7 @@ class Machine:
 def timed(durations, protocol=DEFAULT):
     """Look for a steady state and give the window, the measurement it makes and the machine."""
     machine = Machine(durations)
-    window = steady(machine.run, protocol, machine.clocks)
+    window = steady(lambda: machine.run, protocol, machine.clocks)
     return window, measured(window.samples, protocol=protocol), machine
 
 
@@ -338,15 +338,23 @@ def test_an_unknown_preset_is_answered_with_the_nearest():
 # The measurement itself
 
 
-class Doubling:
+class Doubling(Session):
     """A session that doubles its input and remembers what it was given."""
 
     def __init__(self):
         self.seen = []
+        self.placed = []
+        self.inferred = []
 
     def run(self, inputs):
         self.seen.append(inputs)
         return {"y": inputs["args_0"] * 2}
+
+    def ready(self, inputs):
+        def infer():
+            self.inferred.append(self.placed[-1])
+
+        return Inference(infer, lambda: self.placed.append(int(inputs["args_0"][0, 0])))
 
 
 @pytest.fixture
@@ -378,6 +386,7 @@ def test_an_artifact_is_timed_on_the_cases_it_can_run_under_its_own_names_and_dt
 
     found = measure(job)
 
+    assert found.notes == ()
     assert np.load(found.samples).shape[1] >= LEAST_RUNS
     assert (np.load(found.samples) >= 0).all()
     assert found.inputs == ROTATION
@@ -388,7 +397,31 @@ def test_an_artifact_is_timed_on_the_cases_it_can_run_under_its_own_names_and_dt
     assert {(*inputs, inputs["args_0"].dtype.name, inputs["args_0"].shape) for inputs in session.seen} == {
         ("args_0", "int32", (1, 4))
     }
-    assert len({int(inputs["args_0"][0, 0]) for inputs in session.seen}) == ROTATION
+    assert len(session.seen) == latency.WATCHED_RUNS, "memory is of runs, as an app makes them"
+    assert session.inferred == session.placed, "each inference is of inputs that were put in place for it"
+    assert session.placed[:ROTATION] == list(range(ROTATION))
+    assert set(session.placed) == set(range(ROTATION))
+
+
+def test_what_puts_inputs_in_place_is_not_in_the_times():
+    machine = Machine(itertools.cycle([5 * MS, 2 * MS]))
+    window = steady(lambda: machine.run() or machine.run, DEFAULT, machine.clocks)
+
+    assert set(window.samples.wall) == set(window.samples.cpu) == {2 * MS}
+
+
+def test_an_engine_that_infers_only_in_whole_runs_is_said_to(tmp_path, doubling, monkeypatch):
+    monkeypatch.setattr(Doubling, "ready", Session.ready)
+    path = tmp_path / "inputs.npz"
+    np.savez(path, **{"case-0/x": np.ones((1, 4), "int32")})
+    subject = Subject(SourceFile("artifact", "onnx", "", "", 0))
+    feeds, samples = (Feed("x", "args_0", "int32"),), str(tmp_path / "samples.npy")
+
+    found = measure(Timing("doubling", subject, str(path), ("case-0",), feeds, samples, "quick"))
+
+    (note,) = found.notes
+    assert note.startswith("times include inputs and outputs: the engine is called with its inputs")
+    assert len(doubling[0].seen) > latency.WATCHED_RUNS
 
 
 # Openings in processes of their own
@@ -443,7 +476,7 @@ def test_a_process_is_pinned_while_it_is_timed_and_let_go_afterwards():
 
 def test_wall_and_cpu_time_are_of_the_same_runs():
     machine = Machine(itertools.repeat(4 * MS), busy=0.5)
-    window = steady(machine.run, DEFAULT, machine.clocks)
+    window = steady(lambda: machine.run, DEFAULT, machine.clocks)
 
     assert statistics.median(window.samples.wall) == 4 * MS
     assert statistics.median(window.samples.cpu) == 2 * MS

@@ -12,6 +12,7 @@ from convert.formats import FORMATS
 from convert.sources import SOURCES
 from convert.spec import SourceFile
 from convert.worker import Environment
+from validators import runtimes
 from validators.ideals import IDEALS
 from validators.runtimes import RUNTIMES, Execution, Feed, Runtime, Subject, execute, reference_for, runtime_for
 
@@ -66,7 +67,7 @@ def test_a_second_engine_of_one_name_is_refused():
 # Running
 
 
-class Session:
+class Session(runtimes.Session):
     """Adds one, through a buffer of its own; refuses what is larger than a hundred, and counts its runs."""
 
     def __init__(self):
@@ -184,7 +185,7 @@ def test_the_first_case_comes_again_after_those_of_other_sizes(tmp_path):
         RUNTIMES.unregister("breaking")
 
 
-class Sums:
+class Sums(runtimes.Session):
     """A running sum, which reads what it starts from."""
 
     def __init__(self, start):

@@ -9,7 +9,7 @@ from convert.errors import UnknownName
 from convert.spec import SourceFile
 from convert.worker import Environment
 from validators.divergence import Value
-from validators.runtimes import RUNTIMES, Runtime, Subject
+from validators.runtimes import RUNTIMES, Runtime, Session, Subject
 from validators.taps import TAPS, Tap, Tapping, Trace, series, tap, tap_for, tap_of
 from validators.taps._torch_recorder import line_of
 from validators.taps.litert import layers_of
@@ -31,7 +31,7 @@ class Doubling:
         return Trace(values, [x, x * 1.5, x * 2 + self.off], (("y", 2),))
 
 
-class Untouched:
+class Untouched(Session):
     """The same model as an engine runs it."""
 
     def run(self, inputs):
