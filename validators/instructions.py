@@ -2,7 +2,7 @@
 
 A process under callgrind opens the artifact, warms up, and then calls `getppid` before each inference and after the
 last. Callgrind writes its counts down and starts over at each such call, so every inference has a count of its own.
-Handing over inputs and reading outputs is in it, as in latency; loading is not.
+As in latency, handing over inputs and reading outputs is not in it, nor is loading.
 """
 
 from __future__ import annotations
@@ -121,15 +121,16 @@ def run_counted(job: Executing) -> str:
     runtime = RUNTIMES[job.runtime]
     with np.load(job.inputs) as arrays:
         inputs = feed(arrays, job.case, job.feeds)
-    session = runtime.open(job.subject)
+    one = runtime.open(job.subject).ready(inputs)
+    one.place()
     # What would otherwise run now and then, and be counted where it does.
     gc.collect()
     gc.disable()
     for _ in range(WARM_UPS):
-        session.run(inputs)
+        one.infer()
     for _ in range(RUNS):
         os.getppid()
-        session.run(inputs)
+        one.infer()
     os.getppid()
     return instruction_set()
 

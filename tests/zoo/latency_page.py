@@ -43,7 +43,7 @@ def write(path: Path) -> None:
     timed = [found for model in SUBJECTS for form in FORMATS if (found := agreement(model, form)) is not None]
     fought = [found for extra, times in CONTESTS.items() for seed in range(times) if (found := contest(extra, seed))]
     head, rest = text.split(BEGIN)
-    lines = [*agreed(timed), *engines(timed), *memory(timed), *compared(fought), *made_by(timed, fought)]
+    lines = [*agreed(timed), *around(timed), *memory(timed), *compared(fought), *made_by(timed, fought)]
     made = "\n".join([BEGIN, "", *(lines or ["Nothing has been measured.", ""]), END])
     path.write_text(head + made + rest.split(END)[1])
 
@@ -78,17 +78,17 @@ def within(one: Agreement) -> bool:
     return abs(one.ratio("reported", SIDES[one.form][1], "cpu") - 1) <= AGREED
 
 
-def engines(found: list[Agreement]) -> Iterator[str]:
-    """Say what of a difference is the handing over of inputs and outputs, and what the way LiteRT is called."""
-    some = [one for one in found if one.rounds and not one.error and "engine" in SIDES[one.form]]
+def around(found: list[Agreement]) -> Iterator[str]:
+    """Say what an app in Python waits for beyond what is reported: inputs, outputs and the call around both."""
+    some = [one for one in found if one.rounds and not one.error and all("run" in turn for turn in one.rounds)]
     if not some:
         return
-    yield "| model | `Interpreter.invoke()` alone | over `litert-benchmark` | inputs, outputs and the call around it |"
-    yield "|---|---|---|---|"
+    yield "| model | format | reported | with inputs and outputs, from Python | ratio, CPU time | differs by |"
+    yield "|---|---|---|---|---|---|"
     for one in some:
-        over = spread(one.ratios("engine", "litert-benchmark", "cpu"))
-        around = one.difference("reported", "engine")
-        yield f"| {one.model} | {seconds(one.median('engine', 'cpu'))} | {over} | {seconds(around)} |"
+        ours, whole = (seconds(one.median(side, "cpu")) for side in ("reported", "run"))
+        ratio, more = spread(one.ratios("run", "reported", "cpu")), seconds(one.difference("run", "reported"))
+        yield f"| {one.model} | {one.form} | {ours} | {whole} | {ratio} | {more} |"
     yield ""
 
 
