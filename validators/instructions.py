@@ -28,8 +28,8 @@ from validators.runtimes import RUNTIMES, Feed, Subject, feed
 #: eight times. On the digits sample counts fall by 2 % until the tenth.
 WARM_UPS = 12
 
-#: Inferences that are counted, of which the median is told. Single ones of the digits sample differ by 2 %, since
-#: Python's and the engines' allocators find other places; medians of so many by less than 0.5 %.
+#: Inferences that are counted, of which the median is told. Single ones of the digits sample differ by 1 %, and
+#: one by 10 %, since Python's and the engines' allocators find other places; medians of so many by less than 0.5 %.
 RUNS = 9
 
 #: It ends after this time in any case: callgrind takes 50 times as long, and PyTorch's import alone two minutes.
