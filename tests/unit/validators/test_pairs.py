@@ -24,6 +24,7 @@ from validators.pairs import (
     regression,
     verdict,
 )
+from validators.runtimes import Inference
 from validators.verdict import Status
 
 
@@ -200,18 +201,22 @@ def test_bouts_go_in_rotation():
 
 @pytest.mark.parametrize(("seconds", "calls"), [(0.0, 2 * (1 + 3)), (0.02, 1 + 3 + 3)])
 def test_a_turn_of_a_fast_artifact_begins_with_an_inference_that_does_not_count(seconds, calls):
-    seen = []
+    seen, placed = [], []
 
-    def run(inputs):
-        seen.append(inputs)
-        time.sleep(seconds)
+    def inference(name):
+        def infer():
+            seen.append(name)
+            time.sleep(seconds)
 
-    turn = timer(run, ["first", "second"])
+        return Inference(infer, lambda: placed.append(name))
+
+    turn = timer([inference("first"), inference("second")])
     turn(3, 1)
-    took = turn(3, 1)
+    took = turn(3, 2)
 
     assert len(seen) == calls
-    assert seen[:4] == ["second", "second", "first", "second"]
+    assert seen[:5] == [*["second"] * 4, "first"]
+    assert placed == ["second", "first"]  # once a turn, before it is timed
     assert took.wall >= seconds
 
 
