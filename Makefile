@@ -2,8 +2,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-# A process per core, four at most: each test file is one process's, and what it starts may take 3 GB.
-PYTEST := PYTHONHASHSEED=0 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 # Made again whenever what it was made from changes.
 STAMP := $(VENV)/.setup
 
@@ -24,8 +22,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/python -m convert samples/digits.pt --to tflite,onnx,torchscript
 
+# A process per core, four at most: each test file is one process's, and what it starts may take 3 GB.
 test: lint types
-	$(PYTEST)
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

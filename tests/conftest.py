@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convert import toolchains
+from convert.errors import ToolchainError
 from validators import parity
 from validators.inputs import CaseSet
 from validators.runtimes import REPEAT, Outputs
@@ -27,6 +29,15 @@ Answers = Mapping[str, Mapping[str, np.ndarray]]  # by case, then by output
 def samples() -> Path:
     """The folder of trained sample models."""
     return Path(__file__).parents[1] / "samples"
+
+
+@pytest.fixture(scope="session")
+def toolchain() -> toolchains.Place:
+    """Prepare onnx2tf in the user's cache, once per machine: some 10 s and 90 MB."""
+    try:
+        return toolchains.prepare(toolchains.Preparing("onnx2tf"))
+    except ToolchainError as error:
+        pytest.skip(error.message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,8 +141,8 @@ def save(work: Wanted, signature: Signature, folder: Path) -> None:
         signatures = dict.fromkeys((DEFAULT, work.model.signature), module.serve)
         tf.saved_model.save(module, str(folder), signatures=signatures)
         return
-    # NOTE: Why Keras's own archive: a plain tf.Module leaves Keras 3's weights as variables that the TFLite file reads
-    # and nothing initialises; the converter reports success and the file answers NaN.
+    # NOTE: Why Keras's own archive: a plain tf.Module leaves Keras 3's weights as variables that nothing initialises in
+    # a TFLite file made of the folder; TFLiteConverter reports success and the file answers NaN.
     archive = keras.export.ExportArchive()
     archive.track(work.model)
     archive.add_endpoint("serve", serve, input_signature=specs)

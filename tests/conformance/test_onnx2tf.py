@@ -8,20 +8,10 @@ from pathlib import Path
 import pytest
 from kinds import SAMPLES
 
-from convert import convert, toolchains
-from convert.errors import ToolchainError
+from convert import convert
 from convert.formats import FORMATS
 from convert.spec import NHWC
 from validators.verdict import Status
-
-
-@pytest.fixture(scope="module")
-def toolchain():
-    """Prepare it in the user's cache, once per machine: some 10 s and 90 MB."""
-    try:
-        return toolchains.prepare(toolchains.Preparing("onnx2tf"))
-    except ToolchainError as error:
-        pytest.skip(error.message)
 
 
 def built(name: str, folder: Path, **options: object):

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from quantized_tflite import Bench
 
+from convert import convert
 from convert.errors import RouteError, UsageError
 from convert.formats import tflite
 from convert.recipe import Kept
 from convert.spec import Scale
 from convert.worker import Workers, limits_of
+from validators.verdict import Status
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +56,13 @@ def test_what_it_cannot_do_is_refused(digits):
         digits.reduced("int8", ranges="mse")
     with pytest.raises(UsageError, match="--io int8"):
         digits.reduced("fp16", io="int8")
+
+
+def test_a_saved_model_of_two_inputs_that_can_be_swapped_is_quantized_by_it_too(samples, tmp_path):
+    made = convert(samples / "two_by_two.keras", to="savedmodel", out=tmp_path / "saved", threads=())
+    folder = Path(made.targets[0].artifact.path)
+    (target,) = convert(
+        folder, to="tflite", precision="int8", calibration="random", out=tmp_path / "out", threads=()
+    ).targets
+    (attempt,) = [item for item in target.attempts if item.plan.endswith("+tflite-converter")]
+    assert attempt.status is Status.PASS, attempt.reason

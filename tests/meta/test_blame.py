@@ -16,8 +16,7 @@ import pytest
 from blamed_nets import INPUTS, SCALED
 from onnx import helper, numpy_helper
 
-from convert import convert, toolchains
-from convert.errors import ToolchainError
+from convert import convert
 from convert.formats._tflite_precision import operator_kinds
 from convert.formats.tflite import read_model, write_model
 from convert.sources import identify
@@ -340,15 +339,6 @@ def test_the_broken_layer_of_an_encoder_in_tflite_is_blamed(encoder, tmp_path, f
 
 
 # Files that onnx2tf made: channels last, and tensors named after the nodes of an ONNX graph that nobody has
-
-
-@pytest.fixture(scope="module")
-def toolchain():
-    """Prepare onnx2tf in the user's cache, once per machine: some 10 s and 90 MB."""
-    try:
-        return toolchains.prepare(toolchains.Preparing("onnx2tf"))
-    except ToolchainError as error:
-        pytest.skip(error.message)
 
 
 def by_onnx2tf(bench: Bench, **options: str) -> Path:
