@@ -19,9 +19,20 @@ from convert.plan import Plan, Wish
 from convert.routes import Route, Task, perform
 from convert.spec import FP32, KEEP, Artifact, LoadOptions, ModelFacts, Request, SourceFile
 from convert.toolchains import prepared
-from convert.worker import Workers, repeat_command
-from validators.protocol import cores, protocol_of
-from validators.prove import Baseline, Proof, prove, run_source, time_artifact, time_proven, timing_environment
+from convert.worker import Workers, cores, repeat_command
+from validators.examine import examine
+from validators.inputs import CaseSet
+from validators.protocol import protocol_of
+from validators.prove import (
+    Baseline,
+    Proof,
+    first_cases,
+    prove,
+    run_source,
+    time_artifact,
+    time_proven,
+    timing_environment,
+)
 from validators.report import Attempt, Stage, StageRun, TargetReport
 from validators.runtimes import runtime_for
 from validators.verdict import Status
@@ -100,20 +111,14 @@ def build(
 
     `data` says whose the `user`'s rows are.
     """
+    request, signature = current.request, current.facts.signature
+    cases = first_cases(current.workers, signature, seed=request.seed, user=user, data=data, gate=request.gate)
     with ThreadPoolExecutor(parallel(len(targets)) + 1) as threads:
         try:
             baseline = threads.submit(
-                run_source,
-                current.workers,
-                current.source,
-                current.options,
-                current.facts.signature,
-                seed=current.request.seed,
-                user=user,
-                data=data,
-                gate=current.request.gate,
+                run_source, current.workers, current.source, current.options, signature, cases, gate=request.gate
             )
-            pending = [threads.submit(build_target, current, target, baseline) for target in targets]
+            pending = [threads.submit(build_target, current, target, cases, baseline) for target in targets]
             return baseline.result(), [future.result() for future in pending]
         except BaseException:
             # Stop the processes first: the threads wait for them.
@@ -122,7 +127,7 @@ def build(
             raise
 
 
-def build_target(current: Run, target: str, baseline: Future[Baseline]) -> Built:
+def build_target(current: Run, target: str, cases: CaseSet, baseline: Future[Baseline]) -> Built:
     """Try the candidates for one format in order until one passes, or all of them in a race."""
     tried: list[Tried] = []
     # Both will be needed; their engines start while the converter works.
@@ -131,7 +136,7 @@ def build_target(current: Run, target: str, baseline: Future[Baseline]) -> Built
         current.workers.warm(timing_environment(runtime_for(target), threads))
     for candidate in plan.require_candidates(current.wish, target, current.request.via):
         current.say(f"{target}: converting with {candidate.name}")
-        outcome = try_candidate(current, candidate, target, baseline)
+        outcome = try_candidate(current, candidate, target, cases, baseline)
         attempt = outcome.attempt
         current.workers.require_open()
         tried.append(outcome)
@@ -145,8 +150,11 @@ def build_target(current: Run, target: str, baseline: Future[Baseline]) -> Built
     return Built(target, tuple(tried))
 
 
-def try_candidate(current: Run, candidate: Plan, target: str, baseline: Future[Baseline]) -> Tried:
-    """Convert along one candidate's routes and prove the result; whatever fails becomes the attempt's reason."""
+def try_candidate(current: Run, candidate: Plan, target: str, cases: CaseSet, baseline: Future[Baseline]) -> Tried:
+    """Convert along one candidate's routes and prove the result; whatever fails becomes the attempt's reason.
+
+    While the source still runs, the artifact is run on the `cases` already.
+    """
     label = f"{target}-{candidate.name}"
     stages: list[StageRun] = []
     try:
@@ -154,7 +162,11 @@ def try_candidate(current: Run, candidate: Plan, target: str, baseline: Future[B
     except EdgeproofError as error:
         failed = Attempt(candidate.name, candidate.title, Stage.CONVERT, error.message, error.fix, stages=tuple(stages))
         return Tried(failed, None)
-    proof = prove(current.workers, baseline.result(), artifact, label, allow=current.request.allow)
+    workers, allow = current.workers, current.request.allow
+    examined = None
+    if not baseline.done():
+        examined = examine(workers, current.facts.signature, cases, artifact, label, allow=allow, ahead=True)
+    proof = prove(workers, baseline.result(), artifact, label, allow=allow, examined=examined)
     judged = proof.attempt(candidate.name, candidate.title, artifact)
     return Tried(dataclasses.replace(judged, stages=(*stages, *judged.stages)), proof)
 

@@ -16,7 +16,7 @@ from convert.formats import FORMATS
 from convert.plan import Wish
 from convert.quantize import check_precisions, check_source, prepare, quantize
 from convert.recipe import Calibration, write_recipe
-from convert.sources import SOURCES, identify, require_meaning
+from convert.sources import SOURCES, Loading, describe, identify, require_meaning
 from convert.spec import FP32, KEEP, Request
 from convert.trials import Bench, artifact_name
 from convert.worker import Workers, limits_of
@@ -57,7 +57,7 @@ def run(request: Request, say: Say) -> Report:
         Workers(stages, limits_of(request.timeout_seconds, request.memory_bytes)) as workers,
     ):
         say(f"loading {source.path}: {source.detail}")
-        warm(workers, request, wish, targets)
+        warm(workers, request, wish, targets, Loading(source, options))
         facts, load_stage = load_source(workers, source, options)
         layout.require_image(facts.signature, request.layout)
         require_known_outputs(enforced, (spec.name for spec in facts.signature.outputs))
@@ -133,11 +133,21 @@ def keep_source(request: Request, target: str, name: str) -> None:
         raise UsageError(f"the output folder {request.folder} is inside the model {request.model}", fix=fix)
 
 
-def warm(workers: Workers, request: Request, wish: Wish, targets: tuple[str, ...]) -> None:
-    """Start the first candidates' workers, as many as run at once, so that frameworks import while the source loads."""
-    workers.warm(SOURCES[wish.kind].environment)
+def warm(workers: Workers, request: Request, wish: Wish, targets: tuple[str, ...], job: Loading) -> None:
+    """Start the first candidates' workers, as many as run at once, so that frameworks import while the source loads.
+
+    Those that convert the loaded model load it too meanwhile, where there are a core and memory for it.
+    """
+    own = SOURCES[wish.kind].environment
+    workers.warm(own)
+    loading = {own.name}
     for target in targets[: parallel(len(targets))]:
-        workers.warm(plan.require_candidates(wish, target, request.via)[0].routes[0].environment)
+        route = plan.require_candidates(wish, target, request.via)[0].routes[0]
+        environment = route.environment
+        workers.warm(environment)
+        if environment.name not in loading and not route.reads_file and parallel(len(loading) + 1) > len(loading):
+            loading.add(environment.name)
+            workers.ahead(f"load-{environment.name}", describe, job, environment)
 
 
 def evaluation(

@@ -17,7 +17,8 @@ from convert.search import Point as SearchPoint
 from convert.search import Score, front
 from convert.spec import BATCH, CALIBRATED, FLOAT_IO, INT8, INT8_DYNAMIC, Artifact
 from convert.trials import Bench, announced, described, layers_of, score_recipe, sqnr_of, try_recipe
-from validators.prove import Proof, seen_as_file
+from validators.examine import seen_as_file
+from validators.prove import Proof
 from validators.report import Attempt, GivenUp, Point
 from validators.runtimes import Drag, Subject, blames, drags
 from validators.turns import Racer, Share, Turns, take_turns

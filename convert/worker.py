@@ -221,6 +221,18 @@ class Workers:
                 worker = self._workers[environment.name] = Worker(environment, self.folder)
             return worker
 
+    def ahead(self, stage: str, call: Callable[[Any], object], argument: Any, environment: Environment) -> None:
+        """Run `call(argument)` meanwhile, which leaves in its worker what stages that follow there will use.
+
+        Nothing waits for it. What goes wrong is not told here: they meet it again.
+        """
+
+        def work() -> None:
+            with contextlib.suppress(errors.EdgeproofError, OSError):
+                self.run(stage, call, argument, environment)
+
+        threading.Thread(target=work, name=stage, daemon=True).start()
+
     def retire(self, environment: Environment) -> None:
         """End the worker of `environment`, to give its memory back."""
         with self._lock:
@@ -270,6 +282,11 @@ class Workers:
             raise errors.by_name(failure.error)(failure.message, fix=failure.fix)
         returns = typing.get_type_hints(call)["return"]
         return Done(msgspec.convert(outcome.value, type=returns), outcome.seconds, repeat_command(job_path))
+
+
+def cores() -> int:
+    """Say how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def limits_of(timeout_seconds: float, memory_bytes: int) -> Limits:

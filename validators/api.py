@@ -7,6 +7,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from convert import folder
@@ -34,12 +35,13 @@ from convert.spec import (
 )
 from convert.worker import Workers, limits_of
 from validators.enforcement import enforce, read_enforced, require_known_outputs
+from validators.examine import examine
 from validators.golden import check_place
 from validators.golden import write as write_golden
 from validators.inputs import read_user_file, specs_of
 from validators.on_device import check_timing
 from validators.protocol import DEFAULT, protocol_of
-from validators.prove import load_source, prove, run_source, time_proven
+from validators.prove import first_cases, load_source, prove, run_source, time_proven
 from validators.quality import check_gate
 from validators.quantity import bytes_from
 from validators.regression import check_baseline, regress
@@ -176,21 +178,28 @@ def validate(
                 )
         require_free(sweeps, within, facts.signature)
         require_known_outputs(enforced, (spec.name for spec in facts.signature.outputs))
-        say("running the reference")
-        ran = run_source(workers, source, options, facts.signature, seed=seed, user=user, gate=gate)
-        say(f"running {path} with {runtime.title}")
         require_image(facts.signature, layout)
-        proof = prove(
-            workers,
-            ran,
-            made,
-            form.name,
-            match=match,
-            allow=allow,
-            layout=layout,
-            base=str(base),
-            gate=gate,
-        )
+        say(f"running the reference, and {path} with {runtime.title}")
+        cases = first_cases(workers, facts.signature, seed=seed, user=user, gate=gate)
+        with ThreadPoolExecutor(1) as beside:
+            examined = beside.submit(
+                examine,
+                workers,
+                facts.signature,
+                cases,
+                made,
+                form.name,
+                match=match,
+                allow=allow,
+                layout=layout,
+                ahead=True,
+            )
+            try:
+                ran = run_source(workers, source, options, facts.signature, cases, gate=gate)
+            except BaseException:
+                workers.close()  # the thread waits for them
+                raise
+        proof = prove(workers, ran, made, form.name, allow=allow, base=str(base), gate=gate, examined=examined.result())
         made = dataclasses.replace(made, precision=proof.facts.precision if proof.facts else FP32)
         attempt = proof.attempt("given", "made elsewhere", made)
         target = TargetReport(form.name, made.precision, attempt.status, attempt.reason, made, (attempt,), 0)

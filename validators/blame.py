@@ -32,9 +32,10 @@ from convert.spec import (
 from convert.worker import Workers, limits_of
 from validators import divergence, rounding
 from validators.divergence import Alone, Blame, Point, Series
+from validators.examine import seen_as_file
 from validators.ideals import Building
 from validators.inputs import read_user_file, specs_of
-from validators.prove import Baseline, Proof, load_source, prove, run_source, seen_as_file
+from validators.prove import Baseline, Proof, first_cases, load_source, prove, run_source
 from validators.runtimes import Subject
 from validators.structure import BY_NAME, MATCHES, Binding
 from validators.taps import TAPS, Isolation, Stepping, Tapped, Tapping, isolate, series, step, tap, tap_for, tap_of
@@ -191,7 +192,8 @@ def blame(
         workers.warm(tap_for(form.name).environment)
         facts, _ = load_source(workers, source, options)
         say("running the reference")
-        baseline = run_source(workers, source, options, facts.signature, seed=seed, user=user)
+        cases = first_cases(workers, facts.signature, seed=seed, user=user)
+        baseline = run_source(workers, source, options, facts.signature, cases)
         say(f"running {path}")
         proof = prove(workers, baseline, made, form.name, match=match, allow=allow, layout=layout, base=str(base))
         attempt = proof.attempt("given", "made elsewhere", made)

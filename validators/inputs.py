@@ -78,6 +78,7 @@ class CaseSet:
     batches: tuple[tuple[str, tuple[str, ...]], ...] = ()  # cases of several rows, and the cases of each row alone
     spread: tuple[tuple[str, str], ...] = ()  # cases with one NaN or infinity, and what it is and in which input
     steps: bool = False  # whether the cases are steps of one sequence, since the source has a state
+    seed: int = 0  # of what was generated
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -118,6 +119,7 @@ class CaseSet:
             data=self.data,
             rows=self.rows,
             steps=True,
+            seed=self.seed,
         )
 
     def fitting(self, fixed: Mapping[str, int]) -> tuple[str, ...]:
@@ -286,6 +288,7 @@ def collect(
         optional,
         batches_of(cases),
         tuple((case.name, what) for what, case in spreading),
+        seed=seed,
     )
 
 

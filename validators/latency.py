@@ -18,11 +18,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from convert.worker import cores
 from validators.interval import Intervals, of_median, of_memory, of_processes
 from validators.memory import Marks, Memory, held, highest, reset_peak
 from validators.openings import Opening, openings
 from validators.phone import Phone
-from validators.protocol import DEFAULT, P90_RUNS, P95_RUNS, P99_RUNS, PROTOCOLS, ROTATION, Protocol, cores, pinned
+from validators.protocol import DEFAULT, P90_RUNS, P95_RUNS, P99_RUNS, PROTOCOLS, ROTATION, Protocol, pinned
 from validators.runtimes import RUNTIMES, Feed, Inference, Session, Subject, cases_of, feed
 from validators.steady import LEAST_RUNS, QUARTER_DRIFT, instability, outliers, warm_up
 from validators.where import Where

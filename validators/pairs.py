@@ -1,8 +1,8 @@
 """What paired timings say of two artifacts: how much longer one takes, within which interval, and whether that is sure.
 
-Pure arithmetic. A pair is two artifacts timed in turns, A B B A, so that a machine that grows slower meanwhile slows
-both alike; a block is the pairs of one set of fresh processes, in which memory and code lie as they happened to. Both
-vary, so both are drawn again: blocks with replacement, and in each its pairs.
+Pure arithmetic. A pair is two artifacts timed in turns, A B B A B A A B, so that a machine that grows slower meanwhile
+slows both alike; a block is the pairs of one set of fresh processes, in which memory and code lie as they happened to.
+Both vary, so both are drawn again: blocks with replacement, and in each its pairs.
 """
 
 from __future__ import annotations

@@ -96,8 +96,3 @@ def pinned(threads: int) -> Iterator[tuple[int, ...]]:
         yield tuple(cores)
     finally:
         os.sched_setaffinity(0, allowed)
-
-
-def cores() -> int:
-    """Say how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from convert.device import DeviceRequest
 from convert.errors import EdgeproofError, LoadError, OtherFunction, WorkerError
 from convert.formats import Facts
-from convert.layout import stated
 from convert.sources import SOURCES, Loading, describe
 from convert.spec import (
     BATCH,
@@ -28,6 +27,7 @@ from convert.spec import (
 from convert.worker import Environment, Workers
 from validators import parity, paths, rounding, structure
 from validators.basis import answered
+from validators.examine import Examined, examine, run_artifact, run_elsewhere, seen_as_file
 from validators.ideals import IDEALS, Building, build
 from validators.inputs import LABELLED_ROWS, USER_FILE, USER_ROWS, CaseSet, collect
 from validators.latency import Block, Measurement, Timing, combined, measure, samples_path
@@ -44,7 +44,6 @@ from validators.runtimes import (
     Subject,
     execute,
     reference_for,
-    runtime_for,
 )
 from validators.structure import BY_NAME, Binding, Inspection, inspect
 from validators.verdict import Finding, Status, Verdict
@@ -123,18 +122,34 @@ def load_source(workers: Workers, source: SourceFile, options: LoadOptions) -> t
     return done.value, StageRun("load", done.seconds, done.command)
 
 
-def run_source(
+def first_cases(
     workers: Workers,
-    source: SourceFile,
-    options: LoadOptions,
     signature: Signature,
     *,
     seed: int,
     user: Mapping[str, np.ndarray] | None,
     data: str = USER_FILE,
     gate: QualityGate | None = None,
+) -> CaseSet:
+    """Make the cases of a run, of which those remain that the source answers; `data` says whose `user` are.
+
+    Raises UsageError where the user's inputs do not fit.
+    """
+    labelled = gate is not None and bool(gate.labels or gate.metric)
+    rows = LABELLED_ROWS if labelled else USER_ROWS
+    return collect(signature, seed, user, workers.folder / "inputs.npz", data, rows)
+
+
+def run_source(
+    workers: Workers,
+    source: SourceFile,
+    options: LoadOptions,
+    signature: Signature,
+    cases: CaseSet,
+    *,
+    gate: QualityGate | None = None,
 ) -> Baseline:
-    """Run the source on all cases at its own precision, and in float64 where it can; `data` says whose `user` are.
+    """Run the source on all cases at its own precision, and in float64 where it can.
 
     Labels and metrics of the `gate` are tried on the source itself, so that those that do not fit show at once.
 
@@ -142,8 +157,6 @@ def run_source(
     """
     folder = workers.folder
     gate = gate or QualityGate()
-    rows = LABELLED_ROWS if gate.labels or gate.metric else USER_ROWS
-    cases = collect(signature, seed, user, folder / "inputs.npz", data, rows)
     runtime = reference_for(source.kind)
     stages = []
 
@@ -176,7 +189,7 @@ def run_source(
             oracle = None
     cases, spread = _spread(cases, run)
     report = ReferenceReport(
-        runtime.title, reason or rounding.ORACLE, len(cases.sizes), seed, cases.notes, tuple(stages)
+        runtime.title, reason or rounding.ORACLE, len(cases.sizes), cases.seed, cases.notes, tuple(stages)
     )
     reference = parity.Reference(native, oracle, reason, spread)
     rehearse(workers, reference, cases, gate)
@@ -207,62 +220,35 @@ def prove(
     layout: str = KEEP,
     base: str = "",
     gate: QualityGate | None = None,
+    examined: Examined | None = None,
 ) -> Proof:
     """Inspect an artifact, run it on the reference's cases, and judge both.
 
     Whatever the artifact does, crash and hang included, becomes a verdict; `label` names the stages, `allow` the kinds
     of foreign operators that are accepted, `layout` that of its images where it does not say so itself. An artifact of
     a reduced precision, which is what the file's own numbers say where `artifact` does not, is also held against an
-    ideal made of its float `base`, and against `gate`.
+    ideal made of its float `base`, and against `gate`. What was `examined` of it before is not looked at again.
     """
-    runtime = runtime_for(artifact.format)
-    stages: list[StageRun] = []
-    not_run = Verdict.not_run("the artifact's structure did not pass")
-    try:
-        seen = workers.run(
-            f"inspect-{label}",
-            inspect,
-            Inspection(artifact.format, artifact.path, baseline.signature),
-            runtime.environment,
+    if examined is None:
+        seen = examine(
+            workers, baseline.signature, baseline.cases, artifact, label, match=match, allow=allow, layout=layout
         )
-    except EdgeproofError as error:
-        return Proof(Verdict.failed("read", str(error)), not_run, None, None, runtime, ())
-    stages.append(StageRun(f"inspect-{label}", seen.seconds, seen.command))
-    facts = seen.value
-    verdict, binding = structure.judge(
-        baseline.signature, stated(facts.signature, layout), match, foreign=facts.foreign, allow=allow
-    )
+    else:
+        seen = examined.on(workers, baseline.cases, artifact, label)
+    verdict, binding, facts, able = seen.structure, seen.binding, seen.facts, seen.runtime
+    if binding is None or facts is None:
+        not_run = Verdict.not_run("the artifact's structure did not pass")
+        return Proof(verdict, not_run, None, facts, able, seen.stages)
+    if seen.lacking:
+        return Proof(verdict, Verdict.not_run(seen.lacking), binding, facts, able, seen.stages)
+    if seen.ran is None:
+        return Proof(verdict, Verdict.failed("runs", seen.broken), binding, facts, able, seen.stages)
+    ran, stages = seen.ran, [*seen.stages]
     precision = artifact.precision or facts.precision
-    if precision != FP32 and facts.precision == FP32:
-        verdict, binding = Verdict.failed("precision", f"it is to be {precision}, and nothing in it is reduced"), None
-    if binding is None:
-        return Proof(verdict, not_run, None, facts, runtime, tuple(stages))
-    needs = tuple(sorted({operator.kind for operator in facts.foreign}))
-    able = runtime_for(artifact.format, needs)
-    if able is None:
-        lacking = Verdict.not_run(f"{runtime.title} has no kernels for its {' and '.join(needs)} operators")
-        return Proof(verdict, lacking, binding, facts, runtime, tuple(stages))
-    whole = baseline.cases.names[0] in baseline.cases.fitting(dict(binding.fixed))
-    takes_odd = whole and not any(feed.scale for feed in binding.feeds)  # integers stand for no NaN
-    odd = tuple(case for case, _ in baseline.cases.spread) if takes_odd else ()
-    try:
-        ran = _run(workers, baseline, able, artifact, binding, f"run-{label}", stages, odd=odd)
-    except EdgeproofError as error:
-        broken = _without_odd(workers, baseline, able, artifact, binding, label, error) if odd else error.message
-        return Proof(verdict, Verdict.failed("runs", broken), binding, facts, able, tuple(stages))
 
     def elsewhere(path: Runtime) -> Outputs:
-        return _run(
-            workers,
-            baseline,
-            path,
-            artifact,
-            binding,
-            f"run-{label}-{path.name}",
-            stages,
-            paths.varied(baseline.cases, baseline.cases.fitting(dict(binding.fixed))),
-            most_seconds=paths.SECONDS,
-        )
+        known = dict(seen.elsewhere).get(path.name)
+        return known or run_elsewhere(workers, baseline.cases, path, artifact, binding, label, stages)
 
     if precision == FP32:
         judged = parity.judge(baseline.outputs, ran, baseline.cases, binding)
@@ -312,25 +298,6 @@ def prove(
     return Proof(verdict, judged, binding, facts, able, tuple(stages), quality=good, ran=ran, ideal=ideal, base=base)
 
 
-def _without_odd(
-    workers: Workers,
-    baseline: Baseline,
-    runtime: Runtime,
-    artifact: Artifact,
-    binding: Binding,
-    label: str,
-    error: EdgeproofError,
-) -> str:
-    """Say why an artifact could not be run: whether it was NaN and infinity in its inputs that it did not survive."""
-    if not isinstance(error, WorkerError):
-        return error.message
-    try:
-        _run(workers, baseline, runtime, artifact, binding, f"run-{label}-finite", [])
-    except EdgeproofError:
-        return error.message
-    return f"it does not survive NaN or infinity in an input, as its source does: {error.message}"
-
-
 def score(
     workers: Workers, baseline: Baseline, artifact: Artifact, like: Proof, label: str, gate: QualityGate
 ) -> tuple[Quality, float | None]:
@@ -353,45 +320,21 @@ def score(
         binding = found or binding
     stages: list[StageRun] = []
     cases = baseline.cases.evaluation
-    ran = _run(
-        workers, baseline, like.runtime, artifact, binding, f"run-{label}", stages, cases, timed_seconds=ROUGH_SECONDS
+    ran = run_artifact(
+        workers,
+        baseline.cases,
+        like.runtime,
+        artifact,
+        binding,
+        f"run-{label}",
+        stages,
+        cases,
+        timed_seconds=ROUGH_SECONDS,
     )
     if ran.failures:
         raise LoadError(f"it fails on case {ran.failures[0][0]}: {ran.failures[0][1]}")
     good = assess(workers, baseline.outputs, ran, baseline.cases, binding, artifact.precision, gate, label)
     return good, ran.median_seconds
-
-
-def _run(
-    workers: Workers,
-    baseline: Baseline,
-    runtime: Runtime,
-    artifact: Artifact,
-    binding: Binding,
-    stage: str,
-    stages: list[StageRun],
-    only: tuple[str, ...] = (),
-    timed_seconds: float = 0.0,
-    most_seconds: float = 0.0,
-    odd: tuple[str, ...] = (),
-) -> Outputs:
-    """Run an artifact on all cases that its sizes allow, or `only` on some, in that order, and on `odd` ones beside."""
-    usable = baseline.cases.fitting(dict(binding.fixed))
-    job = Execution(
-        runtime.name,
-        Subject(seen_as_file(artifact)),
-        baseline.cases.path,
-        str(workers.folder / f"{stage}.npz"),
-        (*(case for case in only or usable if case in usable), *odd),
-        binding.feeds,
-        binding.scales,
-        timed_seconds,
-        most_seconds,
-        baseline.cases.steps,
-    )
-    done = workers.run(stage, execute, job, runtime.environment)
-    stages.append(StageRun(stage, done.seconds, done.command))
-    return done.value
 
 
 def _ideal(
@@ -428,7 +371,7 @@ def _ideal(
     )
     plain = dataclasses.replace(artifact, path=built.value.path)
     unscaled = dataclasses.replace(binding, feeds=floats, scales=())
-    return _run(workers, baseline, engine, plain, unscaled, f"run-{stage}", stages), built.value.notes
+    return run_artifact(workers, baseline.cases, engine, plain, unscaled, f"run-{stage}", stages), built.value.notes
 
 
 def time_artifact(
@@ -557,8 +500,3 @@ def _timed_on(
 def timing_environment(runtime: Runtime, threads: int) -> Environment:
     """Give the worker in which artifacts are timed: the engine's, in a process that did nothing before."""
     return dataclasses.replace(runtime.environment, name=f"time-{runtime.name}-{threads}")
-
-
-def seen_as_file(artifact: Artifact) -> SourceFile:
-    """Describe an artifact the way runtimes open files."""
-    return SourceFile(artifact.path, artifact.format, "", artifact.sha256, artifact.file_bytes)

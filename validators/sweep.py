@@ -12,12 +12,13 @@ import psutil
 from convert.errors import EdgeproofError
 from convert.spec import BATCH, Artifact, Limits, Signature
 from convert.worker import Workers
+from validators.examine import seen_as_file
 from validators.inputs import base_sizes
 from validators.kinds import draw
 from validators.latency import WATCHED_RUNS, Measurement, Timing
 from validators.memory import held, highest, limit_allocation, reset_peak
 from validators.protocol import ROTATION, Protocol, pinned
-from validators.prove import Baseline, Proof, seen_as_file, time_in_processes, timing_environment
+from validators.prove import Baseline, Proof, time_in_processes, timing_environment
 from validators.quantity import bytes_text
 from validators.runtimes import RUNTIMES, Feed, Subject, feed
 from validators.swept import THREADS, Sweep, Swept, SweptPoint, largest

@@ -10,9 +10,10 @@ from convert.errors import EdgeproofError
 from convert.spec import BATCH, Limits
 from convert.worker import Workers
 from validators.costs import COSTERS, NOT_ASKED, Costs, Counted, Counting, count
+from validators.examine import seen_as_file
 from validators.instructions import INSTRUCTIONS, SECONDS, Executing, execute_counted
 from validators.profiles import PROFILERS, Profile, Profiling, profile
-from validators.prove import Baseline, Proof, seen_as_file
+from validators.prove import Baseline, Proof
 from validators.report import TargetReport
 from validators.runtimes import Subject
 from validators.verdict import Status

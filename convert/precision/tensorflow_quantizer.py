@@ -13,7 +13,7 @@ from convert.layout import promised
 from convert.precision import QUANTIZERS, Quantizer, Reduced, Reduction
 from convert.precision._tflite_contract import sealed
 from convert.precision._tflite_data import required, samples
-from convert.sources import KERAS, load
+from convert.sources import TENSORFLOW_CONVERTER, load
 from convert.sources._tensorflow import to_tflite
 from convert.spec import CALIBRATED, FLOAT_IO, FP16, INT8, INT8_DYNAMIC, INT16X8, IO_TYPES, Signature
 
@@ -118,7 +118,7 @@ TFLITE_CONVERTER = QUANTIZERS.register(
         precisions=(FP16, INT8_DYNAMIC, INT8, INT16X8),
         rank=20,
         why="folds more of a TensorFlow model into integers, and leaves no single layer out",
-        environment=KERAS.environment,
+        environment=TENSORFLOW_CONVERTER,
         quantize=quantize,
         takes=("keras", "tensorflow"),
         keeps=(),

@@ -6,7 +6,7 @@ from convert.errors import RouteError
 from convert.formats import Draft
 from convert.rewrites import rescue
 from convert.routes import ROUTES, Route, Work
-from convert.sources import KERAS
+from convert.sources import TENSORFLOW_CONVERTER
 from convert.sources._tensorflow import frozen
 
 OPSET = 18  # the highest tf2onnx 1.17 supports
@@ -44,7 +44,7 @@ ROUTES.register(
         gives="onnx",
         rank=10,
         why="the only exporter of TensorFlow graphs that keeps every free dimension",
-        environment=KERAS.environment,
+        environment=TENSORFLOW_CONVERTER,
         convert=convert,
     )
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from convert.formats import Draft
 from convert.formats.savedmodel import VERSION
 from convert.routes import ROUTES, Route, Work
-from convert.sources import KERAS
+from convert.sources import TENSORFLOW_CONVERTER
 from convert.sources._tensorflow import input_names, output_names, save
 
 
@@ -24,7 +24,7 @@ ROUTES.register(
         gives="savedmodel",
         rank=10,
         why="the model itself, with its variables; nothing is converted",
-        environment=KERAS.environment,
+        environment=TENSORFLOW_CONVERTER,
         convert=convert,
     )
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work
-from convert.sources import KERAS
+from convert.sources import TENSORFLOW_CONVERTER
 from convert.sources._tensorflow import to_tflite
 
 
@@ -23,7 +23,7 @@ ROUTES.register(
         gives="tflite",
         rank=10,
         why="TensorFlow's own converter; the fastest files of the Keras zoo",
-        environment=KERAS.environment,
+        environment=TENSORFLOW_CONVERTER,
         convert=convert,
     )
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work, has_free_batch
-from convert.sources import KERAS
+from convert.sources import TENSORFLOW_CONVERTER
 from convert.sources._tensorflow import at_batch_one, to_tflite
 from convert.spec import BATCH
 
@@ -25,7 +25,7 @@ ROUTES.register(
         gives="tflite",
         rank=20,
         why="recurrent networks convert to built-in operators only at a fixed batch (tensorflow#58668)",
-        environment=KERAS.environment,
+        environment=TENSORFLOW_CONVERTER,
         convert=convert,
         applies=has_free_batch,
         fixes=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work
-from convert.sources import KERAS
+from convert.sources import TENSORFLOW_CONVERTER
 from convert.sources._tensorflow import to_tflite
 from convert.spec import FLEX
 
@@ -24,7 +24,7 @@ ROUTES.register(
         gives="tflite",
         rank=90,
         why="the app must link TensorFlow's kernels, and no wheel since 2.20 can prove the file (LiteRT#6458)",
-        environment=KERAS.environment,
+        environment=TENSORFLOW_CONVERTER,
         convert=convert,
         needs=FLEX,
     )

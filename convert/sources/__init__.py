@@ -18,7 +18,7 @@ from convert.errors import LoadError, UnknownSource, UsageError
 from convert.registry import Registry
 from convert.sources._probe import Probe, probe
 from convert.spec import NCHW, NHWC, LoadOptions, ModelFacts, SourceFile, fingerprint
-from convert.worker import Environment
+from convert.worker import Environment, cores
 
 __all__ = [
     "KERAS",
@@ -56,6 +56,8 @@ class Family:
 _TENSORFLOW = Environment(
     "tensorflow", ("tensorflow", "keras"), (("KERAS_BACKEND", "tensorflow"), ("TF_USE_LEGACY_KERAS", "0"))
 )
+#: Converts while the source runs in the other process of the kind, where there are cores for both.
+TENSORFLOW_CONVERTER = dataclasses.replace(_TENSORFLOW, name="tensorflow-converter") if cores() > 1 else _TENSORFLOW
 KERAS = Family("keras", _TENSORFLOW, NHWC)
 TENSORFLOW = Family("tensorflow", _TENSORFLOW, NHWC)
 TORCH = Family("torch", Environment("torch", ("torch",)), NCHW)

@@ -14,7 +14,7 @@ from convert.formats import recognise
 from convert.sources import identify
 from convert.spec import Artifact, LoadOptions, Signature, sha256_of
 from convert.worker import Workers, limits_of
-from validators.prove import Baseline, Proof, load_source, prove, run_source
+from validators.prove import Baseline, Proof, first_cases, load_source, prove, run_source
 from validators.report import Report
 from validators.structure import BY_NAME
 from validators.verdict import Status
@@ -41,7 +41,8 @@ def bench(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
     source, options = identify(samples / "two_by_two.pt"), LoadOptions()
     with Workers(tmp_path_factory.mktemp("bench"), limits_of(300, 0)) as workers:
         facts, _ = load_source(workers, source, options)
-        yield Bench(workers, run_source(workers, source, options, facts.signature, seed=0, user=None))
+        cases = first_cases(workers, facts.signature, seed=0, user=None)
+        yield Bench(workers, run_source(workers, source, options, facts.signature, cases))
 
 
 @pytest.fixture(scope="session")

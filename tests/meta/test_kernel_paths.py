@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from validators import paths
-from validators.prove import _run
+from validators.examine import run_artifact
 from validators.runtimes import RUNTIMES
 from validators.verdict import Status
 
@@ -43,12 +43,12 @@ def test_kernels_that_compute_something_else_fail_the_artifact(bench, artifact, 
     wrong = right.parent / "wrong_on_one_path.onnx"
     onnx.save(model, wrong)
 
-    def run(workers, baseline, runtime, given, *others, **more):
+    def run(workers, cases, runtime, given, *others, **more):
         if runtime.name == "onnxruntime_plain":
             given = dataclasses.replace(given, path=str(wrong))
-        return _run(workers, baseline, runtime, given, *others, **more)
+        return run_artifact(workers, cases, runtime, given, *others, **more)
 
-    monkeypatch.setattr("validators.prove._run", run)
+    monkeypatch.setattr("validators.examine.run_artifact", run)
     try:
         verdict = bench.prove(right).parity
     finally:

@@ -22,7 +22,7 @@ from convert.spec import Artifact, LoadOptions, Signature, fingerprint
 from convert.worker import Workers, limits_of
 from validators.api import validate
 from validators.inputs import read_user_file
-from validators.prove import Baseline, Proof, load_source, prove, run_source
+from validators.prove import Baseline, Proof, first_cases, load_source, prove, run_source
 from validators.report import Report
 from validators.verdict import OutputParity, Status
 
@@ -60,7 +60,8 @@ def gate(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calla
     with Workers(tmp_path_factory.mktemp("gate"), limits_of(300, 0)) as workers:
         facts, _ = load_source(workers, source, options)
         images = read_user_file(made / "images.npz")
-        baseline: Baseline = run_source(workers, source, options, facts.signature, seed=0, user=images)
+        cases = first_cases(workers, facts.signature, seed=0, user=images)
+        baseline: Baseline = run_source(workers, source, options, facts.signature, cases)
 
         def judge(path: Path) -> Proof:
             form = recognise(path).name

@@ -14,7 +14,7 @@ from convert.formats import recognise
 from convert.sources import identify
 from convert.spec import Artifact, LoadOptions, Signature, sha256_of, signature_file
 from convert.worker import Workers, limits_of
-from validators.prove import Baseline, Proof, load_source, prove, run_source
+from validators.prove import Baseline, Proof, first_cases, load_source, prove, run_source
 from validators.verdict import Status
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
@@ -33,7 +33,8 @@ def gate(source: Path, folder: Path) -> Iterator[Gate]:
     with Workers(folder, limits_of(300, 0)) as workers:
         file, options = identify(source), LoadOptions()
         facts, _ = load_source(workers, file, options)
-        baseline = run_source(workers, file, options, facts.signature, seed=0, user=None)
+        cases = first_cases(workers, facts.signature, seed=0, user=None)
+        baseline = run_source(workers, file, options, facts.signature, cases)
 
         def judge(path: Path) -> Proof:
             form = recognise(path).name

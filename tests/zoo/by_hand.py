@@ -18,11 +18,15 @@ from saving import build, examples
 
 
 def loaded(entry: Entry, arguments: dict[str, Any]) -> Any:
-    """Load a Keras file, or build a PyTorch model from its code, as its author would."""
+    """Load the file that the tool is given, or build the model from its code where the file holds only weights."""
     if entry.saved in ("keras", "h5"):
         import keras
 
         return keras.models.load_model(arguments["model"], compile=False)
+    if entry.saved == "exported":
+        import torch
+
+        return torch.export.load(arguments["model"]).module()
     return build(entry)
 
 

@@ -28,7 +28,7 @@ from convert.spec import Artifact, LoadOptions, Signature, fingerprint, specs_fr
 from convert.worker import Workers, limits_of
 from validators.inputs import read_user_file, specs_of
 from validators.mutants import MUTATORS, SCALE, SCALED, Listing, Planting, Spot, places, plant
-from validators.prove import Baseline, Proof, load_source, prove, run_source
+from validators.prove import Baseline, Proof, first_cases, load_source, prove, run_source
 from validators.report import Attempt, Report, TargetReport
 from validators.rounding import beyond_ranges
 from validators.self_test import choose
@@ -108,7 +108,8 @@ def judge_model(job: Job) -> dict[str, Any]:
     source = identify(Path(said["model"]))
     with Workers(Path(job.out) / "judged", limits_of(STAGE_SECONDS, 0)) as workers:
         facts, _ = load_source(workers, source, options)
-        baseline = run_source(workers, source, options, facts.signature, seed=SEED, user=user)
+        cases = first_cases(workers, facts.signature, seed=SEED, user=user)
+        baseline = run_source(workers, source, options, facts.signature, cases)
         bench = Bench(job, workers, baseline)
         exports = [export for target in report.targets for export in exports_of(bench, report, target)]
     made = {(export.form, export.precision) for export in exports}

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -76,6 +77,31 @@ def test_stages_of_one_environment_share_a_process_and_those_of_two_do_not(worke
         for i, name in enumerate(["a", "a", "b"])
     ]
     assert processes[0] == processes[1] != processes[2]
+
+
+def test_what_runs_ahead_leaves_what_stages_of_its_process_use(workers):
+    workers.ahead("first", worker_jobs.remember, Order("kept"), PLAIN)
+    written(workers.folder / "first.result.json")
+    assert run(workers, worker_jobs.recall).value.text == "kept"
+
+
+@pytest.mark.parametrize("call", [worker_jobs.raise_ours, worker_jobs.abort])
+def test_what_goes_wrong_ahead_is_met_again_by_what_follows_and_not_told(workers, call, monkeypatch):
+    told = []
+    monkeypatch.setattr("threading.excepthook", told.append)
+    workers.ahead("first", call, Order(), PLAIN)
+    assert run(workers, worker_jobs.echo, Order("after"), stage="second").value.text == "after"
+    assert not told
+
+
+def test_what_runs_ahead_does_not_keep_a_run_from_ending(workers):
+    workers.ahead("first", worker_jobs.hang, Order(number=600.0), PLAIN)
+    time.sleep(0.5)
+    workers.close()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while any(thread.name == "first" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_an_error_of_ours_arrives_as_itself_with_its_fix(workers):

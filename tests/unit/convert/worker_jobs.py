@@ -37,6 +37,18 @@ def echo(order: Order) -> Answer:
     return Answer(order.text, os.getpid(), (1, 2))
 
 
+_KEPT: list[str] = []
+
+
+def remember(order: Order) -> Answer:
+    _KEPT.append(order.text)
+    return echo(order)
+
+
+def recall(order: Order) -> Answer:
+    return Answer("".join(_KEPT), os.getpid())
+
+
 def raise_ours(order: Order) -> Answer:
     raise MissingInputs("the model does not say", fix=f"add {order.text}")
 

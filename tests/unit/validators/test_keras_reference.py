@@ -33,9 +33,12 @@ x = keras.Input((4,), name="x")
 model = keras.Model(x, keras.layers.Dense(2, name="y")(keras.layers.BatchNormalization()(keras.layers.Dense(9)(x))))
 eager = [runtime.KerasSession(model, "", inputs).run({"x": row})["y"] for row in rows]
 runtime.SLOW_SECONDS = 0
+at_once = runtime.KerasSession(model, "", inputs, traced=True)
+assert np.array_equal(at_once.run({"x": rows[0]})["y"], eager[0])
+assert at_once.traced
 session = runtime.KerasSession(model, "", inputs)
 first, *others = [session.run({"x": row})["y"] for row in (rows[0], *rows)]
-assert session._graph is not None
+assert session.traced
 assert session._graph.experimental_get_tracing_count() == 1
 assert np.array_equal(first, eager[0])
 assert all(np.array_equal(one, other) for one, other in zip(others, eager, strict=True))
@@ -70,8 +73,11 @@ for layer in (Counting, Looking):
     Counting.calls = 2
     session = runtime.KerasSession(model, "", inputs)
     session.run({"x": row})
-    assert session._graph is None, layer
+    assert not session.traced, layer
     assert set(session.run({"x": row})) == {"y"}
+    at_once = runtime.KerasSession(model, "", inputs, traced=True)
+    assert set(at_once.run({"x": row})) == {"y"}
+    assert at_once.traced == (layer is Counting)
 """
 
 

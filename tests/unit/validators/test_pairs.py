@@ -6,10 +6,11 @@ import math
 import random
 import statistics
 import time
+from collections import Counter
 
 import pytest
 
-from validators.contest import LEAST_PAIRS, MOST_PAIRS, Bout, Took, rounds, timer
+from validators.contest import LEAST_PAIRS, MOST_PAIRS, ORDER, VISIT_PAIRS, Bout, Took, rounds, timer
 from validators.pairs import (
     CANNOT_TELL,
     FASTER,
@@ -181,22 +182,55 @@ def test_a_burden_that_grows_meanwhile_changes_no_ratio():
     assert statistics.median(pair.second.wall / pair.first.wall for pair in pairs) == pytest.approx(2.0, rel=0.001)
 
 
-def test_turns_go_forwards_and_backwards_on_the_same_inputs():
+def test_turns_go_forwards_and_backwards_on_the_same_inputs_after_one_of_each_that_does_not_count():
     machine = Machine(0.005, 0.005)
     rounds((Bout(0, 1, (3, 4)),), machine.turn, machine.clock)
 
-    assert machine.turns[:8] == [
-        *((0, 3, 0), (1, 4, 0), (1, 4, 0), (0, 3, 0)),
-        *((1, 4, 1), (0, 3, 1), (0, 3, 1), (1, 4, 1)),
+    def turns(sides, number):
+        return [(side, (3, 4)[side], number) for side in sides]
+
+    assert machine.turns[:18] == turns([0, 1], 0) + turns(ORDER, 0) + turns(ORDER, 1)
+
+
+def test_what_does_not_count_is_in_no_pair():
+    machine = Machine(0.1, 0.1, burden=1.0)
+    turns = []
+
+    def turn(number, count, start):
+        machine.turn(number, count, start)
+        turns.append(number)
+        return Took(float(len(turns) > 2), 0.0)
+
+    ((first, *_),) = rounds((Bout(0, 1, (1, 1)),), turn, machine.clock)
+
+    assert (first.first.wall, first.second.wall) == (1.0, 1.0)
+
+
+def test_bouts_go_in_rotation_some_pairs_at_a_time():
+    machine = Machine(0.001, 0.001, 0.001)
+    first, second = rounds((Bout(0, 1, (1, 1)), Bout(0, 2, (1, 1))), machine.turn, machine.clock)
+
+    visit = 2 + VISIT_PAIRS * len(ORDER)
+    assert len(first) == len(second)
+    assert [{number for number, _, _ in machine.turns[n * visit : (n + 1) * visit]} for n in range(4)] == [
+        *({0, 1}, {0, 2}, {0, 1}, {0, 2})
     ]
 
 
-def test_bouts_go_in_rotation():
-    machine = Machine(0.1, 0.1, 0.1)
-    first, second = rounds((Bout(0, 1, (1, 1)), Bout(0, 2, (1, 1))), machine.turn, machine.clock)
+def test_neither_side_of_a_pair_finds_the_caches_its_own_more_often():
+    """In a row of pairs: how many turns ago each turn's artifact ran before."""
+    row = ORDER * 3
+    ago = {0: Counter(), 1: Counter()}
+    for place in range(len(ORDER), 2 * len(ORDER)):
+        ago[row[place]][next(n for n in range(1, 9) if row[place - n] == row[place])] += 1
 
-    assert len(first) == len(second)
-    assert [number for number, _, _ in machine.turns[:8]] == [0, 1, 1, 0, 0, 2, 2, 0]
+    assert ago[0] == ago[1]
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_a_drift_of_the_machine_is_in_both_sides_of_a_pair_alike(power):
+    sums = [sum(place**power for place, side in enumerate(ORDER) if side == one) for one in (0, 1)]
+    assert sums[0] == sums[1]
 
 
 @pytest.mark.parametrize(("seconds", "calls"), [(0.0, 2 * (1 + 3)), (0.02, 1 + 3 + 3)])
@@ -206,7 +240,9 @@ def test_a_turn_of_a_fast_artifact_begins_with_an_inference_that_does_not_count(
     def inference(name):
         def infer():
             seen.append(name)
-            time.sleep(seconds)
+            until = time.process_time() + seconds
+            while time.process_time() < until:
+                pass
 
         return Inference(infer, lambda: placed.append(name))
 
@@ -217,7 +253,7 @@ def test_a_turn_of_a_fast_artifact_begins_with_an_inference_that_does_not_count(
     assert len(seen) == calls
     assert seen[:5] == [*["second"] * 4, "first"]
     assert placed == ["second", "first"]  # once a turn, before it is timed
-    assert took.wall >= seconds
+    assert took.cpu >= seconds
 
 
 def test_slow_artifacts_make_a_few_pairs_and_fast_ones_no_more_than_enough():
