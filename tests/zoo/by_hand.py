@@ -30,18 +30,20 @@ def loaded(entry: Entry, arguments: dict[str, Any]) -> Any:
     return build(entry)
 
 
-def one_row(entry: Entry) -> tuple[Any, ...]:
-    """Make tensors to convert with, the batch at one where it is free."""
-    return tuple(
-        tensor[:1] if text.partition("[")[2].startswith("batch") else tensor
-        for text, tensor in zip(entry.inputs, examples(entry).values(), strict=True)
-    )
+def one_row(entry: Entry) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Make tensors to convert with, the batch at one where it is free: by name where the file was exported so."""
+    rows = {
+        name: tensor[:1] if text.partition("[")[2].startswith("batch") else tensor
+        for text, (name, tensor) in zip(entry.inputs, examples(entry).items(), strict=True)
+    }
+    return ((), rows) if entry.saved == "exported" else (tuple(rows.values()), {})
 
 
 def litert_torch(entry: Entry, arguments: dict[str, Any], out: Path) -> None:
     import litert_torch as converter
 
-    converter.convert(loaded(entry, arguments), one_row(entry)).export(str(out))
+    rows, named = one_row(entry)
+    converter.convert(loaded(entry, arguments), rows, sample_kwargs=named).export(str(out))
 
 
 def tflite_converter(entry: Entry, arguments: dict[str, Any], out: Path) -> None:
@@ -53,7 +55,8 @@ def tflite_converter(entry: Entry, arguments: dict[str, Any], out: Path) -> None
 def torch_onnx(entry: Entry, arguments: dict[str, Any], out: Path) -> None:
     import torch
 
-    torch.onnx.export(loaded(entry, arguments), one_row(entry), out, dynamo=True, verbose=False)
+    rows, named = one_row(entry)
+    torch.onnx.export(loaded(entry, arguments), rows, out, kwargs=named, dynamo=True, verbose=False)
 
 
 def tf2onnx(entry: Entry, arguments: dict[str, Any], out: Path) -> None:
@@ -73,7 +76,10 @@ def tf2onnx(entry: Entry, arguments: dict[str, Any], out: Path) -> None:
 def torch_script(entry: Entry, arguments: dict[str, Any], out: Path) -> None:
     import torch
 
-    torch.jit.save(torch.jit.trace(loaded(entry, arguments), one_row(entry), strict=False), out)
+    rows, named = one_row(entry)
+    torch.jit.save(
+        torch.jit.trace(loaded(entry, arguments), rows or None, strict=False, example_kwarg_inputs=named or None), out
+    )
 
 
 def onnx2tf(entry: Entry, arguments: dict[str, Any], out: Path) -> None:

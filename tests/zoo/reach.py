@@ -170,6 +170,7 @@ def wall(entry: Entry, store: Store, repeats: int = REPEATS, only: str = "") -> 
                 break  # another candidate than the first was needed, which no bare script does
             seconds, why = by_hand(converter, entry, arguments, out / f"by_hand.{form}")
             if why:
+                found.setdefault("failed", {})[form] = why
                 break
             ours.append(ran.seconds)
             bare.append(seconds)
@@ -182,10 +183,13 @@ def wall(entry: Entry, store: Store, repeats: int = REPEATS, only: str = "") -> 
 
 def show(figure: str, found: dict[str, Any]) -> str:
     if figure == "wall":
-        said = (
-            f"{form}: {f['tool']:.1f} s against {f['script']:.1f} s, {f['ratio']:.2f}"
-            for form, f in found["formats"].items()
-        )
+        said = [
+            *(
+                f"{form}: {f['tool']:.1f} s against {f['script']:.1f} s, {f['ratio']:.2f}"
+                for form, f in found["formats"].items()
+            ),
+            *(f"{form}: the script failed: {why}" for form, why in found.get("failed", {}).items()),
+        ]
         return f"{found['model']:36} {'; '.join(said)}"
     if "failed" in found:
         return f"{found['model']:36} not proven: {found['failed']}"
