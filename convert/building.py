@@ -163,10 +163,11 @@ def try_candidate(current: Run, candidate: Plan, target: str, cases: CaseSet, ba
         failed = Attempt(candidate.name, candidate.title, Stage.CONVERT, error.message, error.fix, stages=tuple(stages))
         return Tried(failed, None)
     workers, allow = current.workers, current.request.allow
-    examined = None
-    if not baseline.done():
+    if baseline.done():
+        proof = prove(workers, baseline.result(), artifact, label, allow=allow)
+    else:
         examined = examine(workers, current.facts.signature, cases, artifact, label, allow=allow, ahead=True)
-    proof = prove(workers, baseline.result(), artifact, label, allow=allow, examined=examined)
+        proof = prove(workers, baseline.result(), artifact, label, examined=examined)
     judged = proof.attempt(candidate.name, candidate.title, artifact)
     return Tried(dataclasses.replace(judged, stages=(*stages, *judged.stages)), proof)
 

@@ -199,7 +199,7 @@ def validate(
             except BaseException:
                 workers.close()  # the thread waits for them
                 raise
-        proof = prove(workers, ran, made, form.name, allow=allow, base=str(base), gate=gate, examined=examined.result())
+        proof = prove(workers, ran, made, form.name, base=str(base), gate=gate, examined=examined.result())
         made = dataclasses.replace(made, precision=proof.facts.precision if proof.facts else FP32)
         attempt = proof.attempt("given", "made elsewhere", made)
         target = TargetReport(form.name, made.precision, attempt.status, attempt.reason, made, (attempt,), 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from dataclasses import dataclass
 
@@ -17,6 +16,16 @@ from validators.report import StageRun
 from validators.runtimes import Execution, Outputs, Runtime, Subject, execute, paths_of, runtime_for
 from validators.structure import BY_NAME, Binding, Inspection, inspect
 from validators.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A run on another kernel path: its answers, or what was raised instead."""
+
+    path: str  # name of the runtime
+    ran: Outputs | None
+    stages: tuple[StageRun, ...]
+    error: EdgeproofError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,7 @@ class Examined:
     cases: CaseSet | None = None
     ran: Outputs | None = None
     broken: str = ""
-    elsewhere: tuple[tuple[str, Outputs], ...] = ()  # answers on other kernel paths, by name, as far as they are known
+    elsewhere: tuple[Elsewhere, ...] = ()  # runs on other kernel paths that were made already
 
     def on(self, workers: Workers, cases: CaseSet, artifact: Artifact, label: str) -> Examined:
         """Give the same with the answers to `cases`; the artifact runs again where those it has are to others."""
@@ -111,14 +120,18 @@ def _answering(
 def _elsewhere(
     workers: Workers, found: Examined, binding: Binding, cases: CaseSet, artifact: Artifact, label: str
 ) -> Examined:
-    """Run an artifact on the other kernel paths of its format, and add what it answered on those where it runs."""
-    stages = [*found.stages]
-    answers: list[tuple[str, Outputs]] = []
+    """Run an artifact on the other kernel paths of its format that a right one is judged on."""
+    runs = []
     for path in paths_of(artifact.format):
         if not path.acquits:
-            with contextlib.suppress(EdgeproofError):  # it is run there again, to say why, if it comes to that
-                answers.append((path.name, run_elsewhere(workers, cases, path, artifact, binding, label, stages)))
-    return dataclasses.replace(found, stages=tuple(stages), elsewhere=tuple(answers))
+            ran, error = None, None
+            stages: list[StageRun] = []
+            try:
+                ran = run_elsewhere(workers, cases, path, artifact, binding, label, stages)
+            except EdgeproofError as raised:
+                error = raised
+            runs.append(Elsewhere(path.name, ran, tuple(stages), error))
+    return dataclasses.replace(found, elsewhere=tuple(runs))
 
 
 def _without_odd(

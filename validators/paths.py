@@ -15,7 +15,7 @@ from validators.inputs import CaseSet
 from validators.runtimes import Outputs, Runtime, paths_of
 from validators.verdict import Finding, PathParity, Status, Verdict
 
-#: No further case is begun on a path after that long: reference kernels take a hundred times what others do.
+#: No further case is begun on a path after that much CPU time: reference kernels take a hundred times what others do.
 SECONDS = 1.0
 
 

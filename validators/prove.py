@@ -153,7 +153,7 @@ def run_source(
 
     Labels and metrics of the `gate` are tried on the source itself, so that those that do not fit show at once.
 
-    Raises UsageError where the user's inputs do not fit, LoadError or a WorkerError where the source does not run.
+    Raises UsageError where labels or a metric do not fit, LoadError or a WorkerError where the source does not run.
     """
     folder = workers.folder
     gate = gate or QualityGate()
@@ -227,7 +227,8 @@ def prove(
     Whatever the artifact does, crash and hang included, becomes a verdict; `label` names the stages, `allow` the kinds
     of foreign operators that are accepted, `layout` that of its images where it does not say so itself. An artifact of
     a reduced precision, which is what the file's own numbers say where `artifact` does not, is also held against an
-    ideal made of its float `base`, and against `gate`. What was `examined` of it before is not looked at again.
+    ideal made of its float `base`, and against `gate`. One that was `examined` before was so with `match`, `allow` and
+    `layout` of its own, and runs again only where the source answers other cases than it was run on.
     """
     if examined is None:
         seen = examine(
@@ -247,8 +248,13 @@ def prove(
     precision = artifact.precision or facts.precision
 
     def elsewhere(path: Runtime) -> Outputs:
-        known = dict(seen.elsewhere).get(path.name)
-        return known or run_elsewhere(workers, baseline.cases, path, artifact, binding, label, stages)
+        for known in seen.elsewhere:
+            if known.path == path.name:
+                stages.extend(known.stages)
+                if known.ran is None:
+                    raise known.error or LoadError("it was not run")
+                return known.ran
+        return run_elsewhere(workers, baseline.cases, path, artifact, binding, label, stages)
 
     if precision == FP32:
         judged = parity.judge(baseline.outputs, ran, baseline.cases, binding)

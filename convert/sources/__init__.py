@@ -25,6 +25,7 @@ __all__ = [
     "ONNX",
     "SOURCES",
     "TENSORFLOW",
+    "TENSORFLOW_CONVERTER",
     "TFLITE",
     "TORCH",
     "Family",
@@ -56,7 +57,7 @@ class Family:
 _TENSORFLOW = Environment(
     "tensorflow", ("tensorflow", "keras"), (("KERAS_BACKEND", "tensorflow"), ("TF_USE_LEGACY_KERAS", "0"))
 )
-#: Converts while the source runs in the other process of the kind, where there are cores for both.
+#: Converts while the source runs in the other process of the kind, where there are cores for both; each has the model.
 TENSORFLOW_CONVERTER = dataclasses.replace(_TENSORFLOW, name="tensorflow-converter") if cores() > 1 else _TENSORFLOW
 KERAS = Family("keras", _TENSORFLOW, NHWC)
 TENSORFLOW = Family("tensorflow", _TENSORFLOW, NHWC)

@@ -52,6 +52,8 @@ def test_the_docs_state_the_numbers_that_the_code_decides_by():
     assert f"and infer once | {' | '.join(str(preset.openings) for preset in presets)} |" in timing
     assert f"After {', '.join(map(str, versus.LOOKS[:-1]))} and {versus.LOOKS[-1]} blocks" in timing
     assert f"makes {contest.LEAST_PAIRS} to {contest.MOST_PAIRS} pairs, for {contest.PAIRS_SECONDS:g} s" in timing
+    assert f"per two artifacts, {contest.VISIT_PAIRS} at a time" in timing
+    assert f"A pair** is {' '.join('AB'[side] for side in contest.ORDER)}," in timing
     assert f"above {1 + pairs.LEAST_EFFECT:g}, and" in timing
     assert f"within {pairs.SAME_WITHIN:.0%} of one" in timing.replace(" %", "%")
     words = re.sub(r"\s+", " ", timing)

@@ -18,7 +18,7 @@ from saving import build, examples
 
 
 def loaded(entry: Entry, arguments: dict[str, Any]) -> Any:
-    """Load the file that the tool is given, or build the model from its code where the file holds only weights."""
+    """Load the file that the tool is given, or build the model from its code where no converter takes the file's."""
     if entry.saved in ("keras", "h5"):
         import keras
 

@@ -206,8 +206,8 @@ def summary(figure: str) -> list[str]:
             return []
         return [
             f"Wall time of one target over a bare script's, {len(ratios)} targets: "
-            f"median {statistics.median(ratios):.2f}, "
-            f"greatest {max(ratios):.2f}; at most 1.5 in {sum(ratio <= 1.5 for ratio in ratios)}."
+            f"median {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}; "
+            f"at most 1.5 in {sum(ratio <= 1.5 for ratio in ratios)}."
         ]
     raced = [found for found in results if "ratio" in found]
     if not raced:

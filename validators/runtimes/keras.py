@@ -73,11 +73,14 @@ class KerasSession(Session):
             return call(model, inputs)
 
         self._graph = tf.function(answer, input_signature=[taken])
+        state = [(variable, variable.numpy()) for variable in model.non_trainable_variables] if found else []
         try:
             answers = self._traced(given)
             same = found is None or _same(found, answers)
         except Exception:  # noqa: BLE001  a model that cannot be traced, for whatever reason, runs eagerly as before
             same = False
+        for variable, value in state:
+            variable.assign(value)  # a model with a state has been asked once, not twice
         if not same:
             self._graph = None
 

@@ -61,6 +61,14 @@ def written(path: Path) -> str:
     return path.read_text()
 
 
+def ended(name: str) -> None:
+    """Wait for a thread to end."""
+    for thread in threading.enumerate():
+        if thread.name == name:
+            thread.join(PATIENCE_SECONDS)
+            assert not thread.is_alive()
+
+
 def test_a_stage_that_returns_gives_its_value_as_its_own_type(workers):
     done = run(workers, worker_jobs.echo, Order("hello ünï"))
     assert done.value == Answer("hello ünï", done.value.process, (1, 2))
@@ -90,18 +98,19 @@ def test_what_goes_wrong_ahead_is_met_again_by_what_follows_and_not_told(workers
     told = []
     monkeypatch.setattr("threading.excepthook", told.append)
     workers.ahead("first", call, Order(), PLAIN)
-    assert run(workers, worker_jobs.echo, Order("after"), stage="second").value.text == "after"
+    ended("first")
     assert not told
+    with pytest.raises(errors.EdgeproofError):
+        run(workers, call, stage="second")
+    assert run(workers, worker_jobs.echo, Order("after"), stage="third").value.text == "after"
 
 
 def test_what_runs_ahead_does_not_keep_a_run_from_ending(workers):
-    workers.ahead("first", worker_jobs.hang, Order(number=600.0), PLAIN)
-    time.sleep(0.5)
+    begun = workers.folder / "begun"
+    workers.ahead("first", worker_jobs.hang, Order(str(begun)), PLAIN)
+    written(begun)
     workers.close()
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while any(thread.name == "first" for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    ended("first")
 
 
 def test_an_error_of_ours_arrives_as_itself_with_its_fix(workers):

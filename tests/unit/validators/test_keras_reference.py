@@ -84,3 +84,29 @@ for layer in (Counting, Looking):
 def test_a_slow_model_that_cannot_be_traced_or_then_answers_otherwise_runs_as_it_is():
     done = subprocess.run([sys.executable, "-c", UNTRACEABLE], capture_output=True, text=True, check=False, timeout=400)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+STATE = """
+import keras, numpy as np
+from convert.spec import TensorSpec
+from validators.runtimes import keras as runtime
+inputs = (TensorSpec("x", "float32", ("batch", 4)),)
+class Summing(keras.layers.Layer):
+    def build(self, shape):
+        self.sum = self.add_weight(shape=(1, 4), initializer="zeros", trainable=False)
+    def call(self, x):
+        self.sum.assign(self.sum + x)
+        return self.sum + 0.0
+x = keras.Input((4,), name="x", batch_size=1)
+model = keras.Model(x, Summing(name="y")(x))
+model.layers[-1].sum.assign(np.zeros((1, 4)))
+runtime.SLOW_SECONDS = 0
+session = runtime.KerasSession(model, "", inputs)
+answers = [float(session.run({"x": np.ones((1, 4), "float32")})["y"][0, 0]) for _ in range(4)]
+assert answers == [1.0, 2.0, 3.0, 4.0], answers
+"""
+
+
+def test_looking_whether_a_model_can_be_traced_is_no_step_of_its_state():
+    done = subprocess.run([sys.executable, "-c", STATE], capture_output=True, text=True, check=False, timeout=400)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from convert.spec import SourceFile
-from validators import contest
-from validators.contest import timer
-from validators.runtimes import RUNTIMES, Inference, Session, Subject
+from validators.runtimes import RUNTIMES, Subject
 
 A, B, MANY = (
     np.random.default_rng(seed).random(shape) for seed, shape in enumerate([(1, 8, 8, 1)] * 2 + [(5, 8, 8, 1)])
@@ -176,32 +174,3 @@ def test_torchscript_is_called_on_tensors_that_are_made_once(samples):
         assert not found.requires_grad
         assert torch.equal(found, torch.from_numpy(answer))
     assert np.array_equal(*(next(iter(one.values())) for one in (session.run(inputs[1]), expected[1])))
-
-
-# Turns
-
-
-class Watched(Session):
-    """Notes what is placed and inferred."""
-
-    def __init__(self):
-        self.said = []
-
-    def run(self, inputs):
-        raise AssertionError("nothing is to be run whole")
-
-    def ready(self, inputs):
-        return Inference(lambda: self.said.append("infer"), lambda: self.said.append(inputs))
-
-
-def test_a_turn_is_of_inputs_that_were_placed_once_before_it(monkeypatch):
-    session = Watched()
-    turn = timer([session.ready(inputs) for inputs in ("a", "b", "c")])
-
-    turn(2, 4)
-    assert session.said == ["b", "infer", "infer", "infer"], "the first inference does not count"
-
-    session.said.clear()
-    monkeypatch.setattr(contest, "LONG_SECONDS", 0.0)
-    turn(2, 2)
-    assert session.said == ["c", "infer", "infer"]
