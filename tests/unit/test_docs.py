@@ -35,6 +35,7 @@ def test_the_help_in_the_readme_is_that_of_the_commands(generate):
 
 
 def test_the_docs_state_the_numbers_that_the_code_decides_by():
+    from convert import faster
     from validators import contest, interval, kinds, pairs, protocol, steady, sweep, swept, tolerance, versus
 
     parity = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
@@ -42,6 +43,8 @@ def test_the_docs_state_the_numbers_that_the_code_decides_by():
     assert f"reach {tolerance.CASE_FACTOR:g} times the\nbound" in parity
     assert f"beyond {tolerance.VARIATION_OVER_NOISE:g} times its rounding noise" in parity
     assert f"{sum(kinds.KINDS.values())} seeded cases" in parity
+    precision = (ROOT / "docs" / "precision.md").read_text(encoding="utf-8")
+    assert f"takes {faster.WORTH_SECONDS * 1e6:g} microseconds or more" in precision
     timing = (ROOT / "docs" / "latency.md").read_text(encoding="utf-8")
     assert f"within {steady.QUARTER_DRIFT * 100:g} % of the whole's" in timing
     assert f"spreads over no more than {steady.SPREAD_LIMIT * 100:g} %" in re.sub(r"\s+", " ", timing)
