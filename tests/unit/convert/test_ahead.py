@@ -1,13 +1,17 @@
-"""What starts while a source loads: the converters' processes, those that take the loaded model with it."""
+"""What is done while a source loads and runs: converters' processes load it too, and artifacts are run already."""
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from types import SimpleNamespace
+
 import pytest
 
-from convert import pipeline
+from convert import building, pipeline
 from convert.plan import Wish
 from convert.sources import SOURCES, Loading
 from convert.spec import LoadOptions, Request, SourceFile
+from validators.report import Attempt, Stage
 
 
 class Started:
@@ -74,3 +78,33 @@ def test_a_keras_model_is_loaded_once_for_all_its_formats(started, keras_convert
     own = SOURCES["keras"].environment.name
     expected = [] if keras_converter == own else [keras_converter]
     assert started(4, "keras", "onnx", "tflite").loading == expected
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_an_artifact_is_run_while_its_source_still_runs_and_not_twice_where_it_has(monkeypatch, answered):
+    baseline, done = Future(), []
+    if answered:
+        baseline.set_result("answers")
+
+    def examine(*_, ahead, **more):
+        done.append(("examined", ahead, more))
+        baseline.set_result("answers")
+        return "seen"
+
+    def prove(_, answers, *__, **more):
+        done.append((answers, more))
+        return SimpleNamespace(attempt=lambda *_: Attempt("plan", "title", Stage.DONE, "right"))
+
+    monkeypatch.setattr(building, "convert", lambda *_: "artifact")
+    monkeypatch.setattr(building, "examine", examine)
+    monkeypatch.setattr(building, "prove", prove)
+    current = SimpleNamespace(
+        workers=None, facts=SimpleNamespace(signature=None), request=SimpleNamespace(allow=("flex",))
+    )
+
+    building.try_candidate(current, SimpleNamespace(name="plan", title="title"), "onnx", "cases", baseline)
+
+    if answered:
+        assert done == [("answers", {"allow": ("flex",)})]
+    else:
+        assert done == [("examined", True, {"allow": ("flex",)}), ("answers", {"examined": "seen"})]
