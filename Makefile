@@ -17,6 +17,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@# PyTorch first and alone: otherwise another package's wish pulls in a build with several GB of CUDA libraries.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --config-settings editable_mode=compat --editable '.[all,dev]'
+	@# As pip does for what it does not install in place; where PYTHONDONTWRITEBYTECODE is set, nothing else would.
+	$(BIN)/python -m compileall -q convert validators
 	@touch $(STAMP)
 
 demo: setup

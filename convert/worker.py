@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import importlib
 import os
 import queue
@@ -19,7 +20,7 @@ import sys
 import threading
 import time
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +34,13 @@ R = TypeVar("R")
 
 LOG_TAIL_LINES = 12  # of a dead worker's log, shown to the user
 MEMORY_SHARE = 0.9  # of this machine's memory, for one stage, where no limit was asked for
-POLL_SECONDS = 0.05  # how often a running stage's memory and time are looked at
+#: How often a running stage's memory and time are looked at; every 0.05 s took a tenth of a core from the stages.
+POLL_SECONDS = 0.2
+
+#: What a worker allocates before cycles of garbage are looked for among what it made since it has its imports: graphs
+#: of converters are millions of objects that stay. Python's own 700 cost 7 to 14 % of a conversion of DenseNet121.
+GARBAGE_THRESHOLDS = (50_000, 20, 20)
+SERVE, WITHOUT = "--serve", "--without"  # of a worker's own command line
 STARTS = 3  # of a worker for one stage, where other stages' crashes end it first
 
 
@@ -41,12 +48,14 @@ STARTS = 3  # of a worker for one stage, where other stages' crashes end it firs
 class Environment:
     """One kind of worker process: the variables it starts with and the modules it imports while it waits.
 
-    Stages of one environment share a process, so a framework is started and a source loaded once.
+    Stages of one environment share a process, so a framework is started and a source loaded once. `without` are
+    packages that those modules import only where they are installed: they are not found meanwhile, and later are.
     """
 
     name: str
     preload: tuple[str, ...] = ()
     variables: tuple[tuple[str, str], ...] = ()
+    without: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,7 +107,7 @@ class Worker:
         # NOTE: Why its own session: Ctrl-C in a terminal reaches every process of the group; the parent decides who
         # stops. A worker whose parent is gone sees the end of its standard input and leaves.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "convert.worker", "--serve", *environment.preload],
+            [sys.executable, "-m", "convert.worker", SERVE, *environment.preload, WITHOUT, *environment.without],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log_stream,
@@ -436,7 +445,7 @@ def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
-def serve(preload: Sequence[str]) -> None:
+def serve(preload: Sequence[str], without: Sequence[str]) -> None:
     """Answer jobs from standard input until it ends: one path per line in, `done` per line out."""
     # NOTE: Why the duplicates: converters print to stdout (litert-torch its progress, in Python and in C++), which
     # would corrupt the channel; descriptor 1 becomes a second stderr and only this function keeps the real one.
@@ -446,15 +455,33 @@ def serve(preload: Sequence[str]) -> None:
     requests = _requests(os.fdopen(os.dup(0), "rb"))
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123  a descriptor is wanted
         os.dup2(nothing.fileno(), 0)
-    for module in preload:
-        # A module that does not import is not an error yet: the stage that needs it says so with its fix.
-        with contextlib.suppress(ImportError):
-            importlib.import_module(module)
+    gc.disable()  # what imports make stays
+    with hidden(without):
+        for module in preload:
+            # A module that does not import is not an error yet: the stage that needs it says so with its fix.
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module)
+    gc.freeze()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
+    gc.enable()
     while True:
         perform(requests.get())
         sys.stdout.flush()
         channel.write(b"done\n")
         channel.flush()
+
+
+@contextlib.contextmanager
+def hidden(packages: Sequence[str]) -> Iterator[None]:
+    """Let imports of `packages` raise ImportError meanwhile, as where they are not installed."""
+    held = [name for name in packages if name not in sys.modules]
+    # None in their place is how the import system is told that there is none.
+    sys.modules.update(dict.fromkeys(held))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in held:
+            del sys.modules[name]
 
 
 def _requests(stream: typing.BinaryIO) -> queue.SimpleQueue[Path]:
@@ -478,9 +505,10 @@ def leave(code: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve a parent (`--serve MODULE...`), or repeat one job by hand (`JOB.json`)."""
-    if arguments[:1] == ["--serve"]:
-        serve(arguments[1:])
+    """Serve a parent (`--serve MODULE... --without PACKAGE...`), or repeat one job by hand (`JOB.json`)."""
+    if arguments[:1] == [SERVE]:
+        place = arguments.index(WITHOUT)
+        serve(arguments[1:place], arguments[place + 1 :])
         return
     if len(arguments) != 1 or arguments[0].startswith("-"):
         print("usage: python -m convert.worker JOB.json", file=sys.stderr)

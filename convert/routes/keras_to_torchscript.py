@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from convert.formats import Draft
 from convert.routes import ROUTES, Route, Work
 from convert.routes._torch_jit import save_frozen
+from convert.sources import UNASKED
 from convert.sources._measure import example, trial_sizes
 from convert.sources._torch import identifier, shown_as
 from convert.worker import Environment
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from convert.spec import Signature
 
-KERAS_TORCH = Environment("keras-torch", ("torch", "keras"), (("KERAS_BACKEND", "torch"),))
+KERAS_TORCH = Environment("keras-torch", ("torch", "keras"), (("KERAS_BACKEND", "torch"),), without=UNASKED)
 
 
 def convert(work: Work) -> Draft:

@@ -54,8 +54,15 @@ class Family:
     layout: str
 
 
+#: TensorFlow and Keras import these where they are installed, for plots, data frames, scikit-learn's interface and
+#: conversions from JAX, which no stage asks for: 2 of 5.3 s.
+UNASKED = ("jax", "matplotlib", "pandas", "sklearn")
+
 _TENSORFLOW = Environment(
-    "tensorflow", ("tensorflow", "keras"), (("KERAS_BACKEND", "tensorflow"), ("TF_USE_LEGACY_KERAS", "0"))
+    "tensorflow",
+    ("tensorflow", "keras"),
+    (("KERAS_BACKEND", "tensorflow"), ("TF_USE_LEGACY_KERAS", "0")),
+    without=UNASKED,
 )
 #: Converts while the source runs in the other process of the kind, where there are cores for both; each has the model.
 TENSORFLOW_CONVERTER = dataclasses.replace(_TENSORFLOW, name="tensorflow-converter") if cores() > 1 else _TENSORFLOW

@@ -119,20 +119,23 @@ def _observed(model: onnx.ModelProto, folder: Path, given: Mapping[str, np.ndarr
     import onnx
     import onnxruntime
 
-    from convert.formats.onnx import write_model
+    from convert.formats.onnx import fits_one_file, write_model
 
     tapped = onnx.ModelProto()
     tapped.CopyFrom(model)
     there = {value.name for value in tapped.graph.output} | {value.name for value in tapped.graph.input}
     names = [name for node in tapped.graph.node for name in node.output if name and name not in there]
     tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    path = folder / "tapped.onnx"
-    write_model(path, tapped)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    if fits_one_file(tapped):
+        graph: bytes | Path = tapped.SerializeToString()
+    else:
+        graph = folder / "tapped.onnx"
+        write_model(graph, tapped)
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     wanted = [output.name for output in session.get_outputs()]
     answers = zip(wanted, session.run(wanted, dict(given)), strict=True)
     found = {name: answer for name, answer in answers if hasattr(answer, "dtype")}  # sequences are no tensors

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from convert.errors import LoadError
 from convert.formats import savedmodel
+from convert.sources import UNASKED
 from convert.sources._probe import probe
 from convert.sources._saved_model import load_served, place_of
 from convert.worker import Environment
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 #: NOTE: Why not the reference's process: an artifact must load where nothing of its source is.
-SAVEDMODEL = Environment("savedmodel", ("tensorflow",))
+SAVEDMODEL = Environment("savedmodel", ("tensorflow",), without=UNASKED)
 
 
 class SavedModelSession(Session):

@@ -255,6 +255,29 @@ def test_a_module_that_cannot_be_preloaded_is_left_to_the_stage_that_needs_it(wo
     assert run(workers, worker_jobs.echo, Order("fine"), environment=environment).value.text == "fine"
 
 
+def test_preloads_do_not_find_what_their_environment_is_without_and_stages_do(workers, tmp_path, monkeypatch):
+    (tmp_path / "framework_of_a_test.py").write_text(
+        "try:\n    import plots_of_a_test\n    PLOTS = True\nexcept ImportError:\n    PLOTS = False\n"
+    )
+    (tmp_path / "plots_of_a_test.py").write_text("KIND = 'bars'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with_all = Environment("with-all", ("framework_of_a_test",))
+    without = Environment("without", ("framework_of_a_test",), without=("plots_of_a_test", "no_such_module_anywhere"))
+    for environment, found in ((with_all, "True"), (without, "False")):
+        stage = environment.name
+        plots = Order("framework_of_a_test:PLOTS")
+        assert run(workers, worker_jobs.attribute, plots, stage, environment).value.text == found
+        kind = Order("plots_of_a_test:KIND")
+        assert run(workers, worker_jobs.attribute, kind, f"{stage}-later", environment).value.text == "bars"
+
+
+def test_a_stage_starts_with_garbage_collection_and_the_imports_are_none_of_its_business(workers):
+    tracked = int(
+        run(workers, worker_jobs.garbage, environment=Environment("collected", ("email.message",))).value.text
+    )
+    assert 0 <= tracked < 5_000, "what preloads made is looked through at every collection"
+
+
 @pytest.mark.parametrize("name", [" begins with a space", "ends with a space ", "a 'quote' and $HOME", "a\nnew line"])
 def test_a_folder_may_have_any_name(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)

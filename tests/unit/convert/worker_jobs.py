@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 import subprocess
 import sys
@@ -108,6 +110,17 @@ def read_input(order: Order) -> Answer:
 
 def variable(order: Order) -> Answer:
     return Answer(os.environ.get(order.text, ""), os.getpid())
+
+
+def attribute(order: Order) -> Answer:
+    """Give what `module:name` is, the module imported now unless it was before."""
+    module, _, name = order.text.partition(":")
+    return Answer(str(getattr(importlib.import_module(module), name)), os.getpid())
+
+
+def garbage(order: Order) -> Answer:
+    """Count what a collection looks through; -1 where there is none."""
+    return Answer(str(len(gc.get_objects()) if gc.isenabled() else -1), os.getpid())
 
 
 def loaded(order: Order) -> Answer:
