@@ -36,10 +36,6 @@ LOG_TAIL_LINES = 12  # of a dead worker's log, shown to the user
 MEMORY_SHARE = 0.9  # of this machine's memory, for one stage, where no limit was asked for
 #: How often a running stage's memory and time are looked at; every 0.05 s took a tenth of a core from the stages.
 POLL_SECONDS = 0.2
-
-#: What a worker allocates before cycles of garbage are looked for among what it made since it has its imports: graphs
-#: of converters are millions of objects that stay. Python's own 700 cost 7 to 14 % of a conversion of DenseNet121.
-GARBAGE_THRESHOLDS = (50_000, 20, 20)
 SERVE, WITHOUT = "--serve", "--without"  # of a worker's own command line
 STARTS = 3  # of a worker for one stage, where other stages' crashes end it first
 
@@ -455,14 +451,15 @@ def serve(preload: Sequence[str], without: Sequence[str]) -> None:
     requests = _requests(os.fdopen(os.dup(0), "rb"))
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123  a descriptor is wanted
         os.dup2(nothing.fileno(), 0)
-    gc.disable()  # what imports make stays
+    gc.disable()
     with hidden(without):
         for module in preload:
             # A module that does not import is not an error yet: the stage that needs it says so with its fix.
             with contextlib.suppress(ImportError):
                 importlib.import_module(module)
+    # NOTE: Why: what imports made stays, and to look through it took 5 to 10 % of a conversion. Seldom collections were
+    # no faster, and doubled the memory that tf2onnx takes, whose graphs are garbage in cycles.
     gc.freeze()
-    gc.set_threshold(*GARBAGE_THRESHOLDS)
     gc.enable()
     while True:
         perform(requests.get())
