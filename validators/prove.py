@@ -180,6 +180,9 @@ def run_source(
         oracle = run("oracle", cases.for_source, rounding.ORACLE, steps=cases.steps)
     except LoadError as error:
         reason = error.message
+    except WorkerError as error:  # it may be too slow or too large in float64 alone
+        workers.require_open()
+        reason = f"in float64 {error.message}"
     if oracle is not None:
         cases = answered(cases, oracle, " in float64")
         failed = [(case, why) for case, why in oracle.failures if case in (*cases.names, REPEAT)]

@@ -29,6 +29,14 @@ def forward(self, image):
     return self.classifier(self.features(image))
 """
 
+#: Ends its own process in double precision, as one does that needs more memory there than the machine has.
+NARROW = """
+def forward(self, image):
+    if image.dtype == torch.float64:
+        os.abort()
+    return self.classifier(self.features(image))
+"""
+
 
 def test_stdout_holds_the_report_and_nothing_else(converted):
     run = converted("digits.pt")
@@ -177,3 +185,11 @@ def test_the_python_api_returns_the_report_the_command_writes(converted):
     assert isinstance(report, Report)
     assert report.exit_code == 0
     assert report.targets[0].artifact.sha256
+
+
+def test_a_source_that_does_not_survive_float64_is_judged_by_tolerance_and_why_is_told(command, weights, architecture):
+    ran = command(*weights, architecture(NARROW), "--to", "onnx", "--protocol", "quick", "--json", "--quiet")
+    assert ran.returncode == 0, ran.stderr
+    report = json.loads(ran.stdout)
+    assert "in float64 the process of stage oracle was killed by SIGABRT" in report["reference"]["oracle"]
+    assert "tolerance" in report["targets"][0]["reason"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from convert.errors import LoadError
 from convert.sources import KERAS, load
 from convert.sources._keras import call, run
 from convert.spec import TensorSpec
@@ -111,6 +113,11 @@ def open_keras(subject: Subject) -> Session:
     native = in_own_precision(loaded.model, inputs)
     if not subject.dtype:
         return native
+    if has_groups(loaded.model):
+        # NOTE: Why first: the graph does without XLA, which Keras has compile these. A ConvNeXt for images of 64 x 64
+        # runs in 0.2 s instead of 2.4 s.
+        with contextlib.suppress(LoadError):
+            return open_wide(native, lambda inputs: call(loaded.model, inputs), loaded.facts.signature)
     try:
         wide = in_float64(loaded.model, trusted=subject.options.trust)
         session = KerasSession(wide, subject.dtype, inputs, traced=native.traced)
@@ -120,6 +127,11 @@ def open_keras(subject: Subject) -> Session:
     if any(array.dtype.kind == "f" and array.dtype != "float64" for array in tried.values()):
         return open_wide(native, lambda inputs: call(loaded.model, inputs), loaded.facts.signature)
     return session
+
+
+def has_groups(model: keras.Model) -> bool:
+    """Whether a convolution has more than one group of channels."""
+    return any(getattr(layer, "groups", 1) != 1 for layer in model._flatten_layers())
 
 
 @functools.lru_cache(maxsize=1)

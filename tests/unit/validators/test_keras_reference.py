@@ -110,3 +110,37 @@ assert answers == [1.0, 2.0, 3.0, 4.0], answers
 def test_looking_whether_a_model_can_be_traced_is_no_step_of_its_state():
     done = subprocess.run([sys.executable, "-c", STATE], capture_output=True, text=True, check=False, timeout=400)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+GROUPED = """
+import keras, numpy as np
+from convert.sources import identify, load
+from convert.sources._frozen import freeze
+from convert.sources._keras import call
+from convert.spec import LoadOptions
+from pathlib import Path
+from validators.runtimes import Subject, _float64_graph
+from validators.runtimes.keras import open_keras
+x = keras.Input((8, 8, 6), name="x")
+keras.Model(x, keras.layers.Conv2D(6, 3, groups=3, name="y")(x)).save("grouped.keras")
+source = identify(Path("grouped.keras"))
+wide = open_keras(Subject(source, dtype="float64"))
+assert isinstance(wide, _float64_graph.WideSession), wide
+native = open_keras(Subject(source))
+rows = np.random.default_rng(0).normal(size=(4, 8, 8, 6)).astype("float32")
+single, double = native.run({"x": rows})["y"], wide.run({"x": rows})["y"]
+assert double.dtype == np.float64
+assert 0 < abs(double - single).max() < 1e-5, abs(double - single).max()
+loaded = load(source, LoadOptions())
+frozen = freeze(lambda inputs: call(loaded.model, inputs), loaded.facts.signature)
+marked = lambda: [node.name for body in frozen.bodies for node in body if "_XlaMustCompile" in node.attr]
+assert marked(), "Keras compiles grouped convolutions no more"
+_float64_graph.widen(frozen)
+assert not marked()
+"""
+
+
+def test_grouped_convolutions_run_in_float64_without_the_compiler_that_keras_has_them_go_through(tmp_path):
+    command = [sys.executable, "-c", GROUPED]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
