@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MARK = "_in_float64"
 
 #: Marks calls that XLA compiles, as Keras has it do grouped convolutions: in float64 its kernels are 4 to 40 times as
-#: slow as TensorFlow's own, which has them since.
+#: slow as TensorFlow's own, which has those of two dimensions with channels last.
 COMPILED = "_XlaMustCompile"
 
 #: Operators whose answer depends on how wide a number is stored, not on its value.
@@ -99,18 +99,21 @@ def in_float64(call: Call, signature: Signature) -> Callable[[Arrays], list[np.n
 def widen(frozen: Frozen) -> None:
     """Make every 32-bit float of a graph and of the functions in its library a 64-bit one, in place.
 
-    What was to be compiled is not, see `COMPILED`.
+    What was to be compiled is not where it runs without, see `COMPILED`.
     """
     library = frozen.graph.library.function
     rename_functions(frozen.graph, MARK)
+    plain = {function.signature.name for function in library if not _needs_compiler(function)}
     for nodes in frozen.bodies:
         for node in nodes:
             _refuse_bits(node)
-            node.attr.pop(COMPILED, None)
+            if COMPILED in node.attr and node.attr["f"].func.name in plain:
+                node.attr.pop(COMPILED, None)
             for attribute in node.attr.values():
                 _widen_attribute(attribute)
     for function in library:
-        function.attr.pop(COMPILED, None)
+        if function.signature.name in plain:
+            function.attr.pop(COMPILED, None)
         for argument in (*function.signature.input_arg, *function.signature.output_arg):
             argument.type = _wide(argument.type)
     # A body in a function names an output by its argument (node:y:0), the graph itself by position (node:1).
@@ -121,6 +124,12 @@ def widen(frozen: Frozen) -> None:
             node.input[:] = [outputs.get(name, name) for name in node.input]
         for name, value in function.ret.items():
             function.ret[name] = outputs.get(value, value)
+
+
+def _needs_compiler(function: Any) -> bool:
+    """Whether it computes what TensorFlow's own kernels cannot on a CPU: channels first, groups in three dimensions."""
+    nodes = (node for node in function.node_def if "data_format" in node.attr)
+    return any(node.op == "Conv3D" or node.attr["data_format"].s.startswith(b"NC") for node in nodes)
 
 
 def _refuse_bits(node: Any) -> None:

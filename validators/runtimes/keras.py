@@ -131,7 +131,10 @@ def open_keras(subject: Subject) -> Session:
 
 def has_groups(model: keras.Model) -> bool:
     """Whether a convolution has more than one group of channels."""
-    return any(getattr(layer, "groups", 1) != 1 for layer in model._flatten_layers())
+    import keras
+
+    kinds = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+    return any(layer.groups != 1 for layer in model._flatten_layers() if isinstance(layer, kinds))
 
 
 @functools.lru_cache(maxsize=1)

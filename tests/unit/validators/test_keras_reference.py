@@ -137,6 +137,11 @@ marked = lambda: [node.name for body in frozen.bodies for node in body if "_XlaM
 assert marked(), "Keras compiles grouped convolutions no more"
 _float64_graph.widen(frozen)
 assert not marked()
+x = keras.Input((6, 8, 8, 4), name="x")
+keras.Model(x, keras.layers.Conv3D(4, 3, groups=2, name="y")(x)).save("solid.keras")
+solid = open_keras(Subject(identify(Path("solid.keras")), dtype="float64"))
+cubes = np.ones((2, 6, 8, 8, 4), "float32")
+assert solid.run({"x": cubes})["y"].dtype == np.float64, "TensorFlow has no kernel for these but the compiled one"
 """
 
 
