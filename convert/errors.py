@@ -102,6 +102,10 @@ class WorkerCrashed(WorkerError):
     """A stage's process died."""
 
 
+class WorkerLost(WorkerCrashed):
+    """A stage's process died before the stage began, in others that came before it."""
+
+
 class WorkerTimeout(WorkerError):
     """A stage ran past its time limit."""
 

@@ -278,7 +278,7 @@ class Workers:
         for _ in range(STARTS):
             outcome = outcome or self.warm(environment).run(job_path, limits or self.limits)
         if outcome is None:
-            raise errors.WorkerCrashed(
+            raise errors.WorkerLost(
                 f"the process of stage {stage} ended before it began, {STARTS} times",
                 fix=f"repeat it with: {repeat_command(job_path)}",
             )
@@ -451,6 +451,16 @@ def serve(preload: Sequence[str], without: Sequence[str]) -> None:
     requests = _requests(os.fdopen(os.dup(0), "rb"))
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123  a descriptor is wanted
         os.dup2(nothing.fileno(), 0)
+    start(preload, without)
+    while True:
+        perform(requests.get())
+        sys.stdout.flush()
+        channel.write(b"done\n")
+        channel.flush()
+
+
+def start(preload: Sequence[str], without: Sequence[str]) -> None:
+    """Import what the stages of an environment use."""
     gc.disable()
     with hidden(without):
         for module in preload:
@@ -461,11 +471,6 @@ def serve(preload: Sequence[str], without: Sequence[str]) -> None:
     # no faster, and doubled the memory that tf2onnx takes, whose graphs are garbage in cycles.
     gc.freeze()
     gc.enable()
-    while True:
-        perform(requests.get())
-        sys.stdout.flush()
-        channel.write(b"done\n")
-        channel.flush()
 
 
 @contextlib.contextmanager
@@ -478,7 +483,8 @@ def hidden(packages: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         for name in held:
-            del sys.modules[name]
+            if sys.modules.get(name) is None:
+                sys.modules.pop(name, None)
 
 
 def _requests(stream: typing.BinaryIO) -> queue.SimpleQueue[Path]:
@@ -527,6 +533,7 @@ def main(arguments: Sequence[str]) -> None:
     if os.environ.get("EDGEPROOF_STAGE") != job.stage:
         variables = {**child_environment(job.environment), "EDGEPROOF_STAGE": job.stage}
         os.execve(sys.executable, [sys.executable, "-m", "convert.worker", str(job_path)], variables)  # noqa: S606  this very program
+    start(job.environment.preload, job.environment.without)
     outcome = perform(job_path)
     if outcome.failure is not None:
         print(f"error: {outcome.failure.message}\nfix: {outcome.failure.fix}", file=sys.stderr)

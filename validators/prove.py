@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convert.device import DeviceRequest
-from convert.errors import EdgeproofError, LoadError, OtherFunction, WorkerError
+from convert.errors import (
+    EdgeproofError,
+    LoadError,
+    OtherFunction,
+    WorkerCrashed,
+    WorkerError,
+    WorkerLost,
+    WorkerMemory,
+    WorkerTimeout,
+)
 from convert.formats import Facts
 from convert.sources import SOURCES, Loading, describe
 from convert.spec import (
@@ -24,7 +34,7 @@ from convert.spec import (
     Signature,
     SourceFile,
 )
-from convert.worker import Environment, Workers
+from convert.worker import Environment, Workers, repeat_command
 from validators import parity, paths, rounding, structure
 from validators.basis import answered
 from validators.examine import Examined, examine, run_artifact, run_elsewhere, seen_as_file
@@ -176,13 +186,17 @@ def run_source(
     cases = answered(cases, native, "")
     oracle: Outputs | None = None
     reason = ""
+    began = time.monotonic()
     try:
         oracle = run("oracle", cases.for_source, rounding.ORACLE, steps=cases.steps)
     except LoadError as error:
         reason = error.message
-    except WorkerError as error:  # it may be too slow or too large in float64 alone
+    except (WorkerCrashed, WorkerTimeout, WorkerMemory) as error:
         workers.require_open()
-        reason = f"in float64 {error.message}"
+        if isinstance(error, WorkerLost):
+            raise  # it was not the float64
+        reason = f"in float64 {error.message.splitlines()[0].rstrip(':')}"
+        stages.append(StageRun("oracle", time.monotonic() - began, repeat_command(folder / "oracle.json")))
     if oracle is not None:
         cases = answered(cases, oracle, " in float64")
         failed = [(case, why) for case, why in oracle.failures if case in (*cases.names, REPEAT)]

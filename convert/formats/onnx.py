@@ -53,19 +53,13 @@ def read_model(path: Path, *, whole: bool = True) -> onnx.ModelProto:
     return model
 
 
-def fits_one_file(model: onnx.ModelProto) -> bool:
-    """Whether a graph with all its constants can be one protobuf."""
-    size: int = sum(tensor.ByteSize() for tensor in tensors_of(model))
-    return size < INSIDE_BYTES
-
-
 def write_model(path: Path, model: onnx.ModelProto) -> None:
     """Write a file; large constants go into one file beside it, which has its name with `.data` added."""
     import onnx
 
     data = path.with_name(f"{path.name}.data")
     data.unlink(missing_ok=True)  # onnx would add to it
-    if fits_one_file(model):
+    if sum(tensor.ByteSize() for tensor in tensors_of(model)) < INSIDE_BYTES:
         onnx.save(model, str(path))
         return
     onnx.save(

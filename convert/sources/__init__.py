@@ -28,6 +28,7 @@ __all__ = [
     "TENSORFLOW_CONVERTER",
     "TFLITE",
     "TORCH",
+    "UNASKED",
     "Family",
     "LoadedModel",
     "Loading",

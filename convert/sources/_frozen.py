@@ -44,8 +44,26 @@ def freeze(call: Call, signature: Signature) -> Frozen:
     return Frozen(frozen.graph.as_graph_def(), feeds, tuple(tensor.name for tensor in frozen.outputs))
 
 
+#: Marks functions, and calls of them, that XLA compiles.
+COMPILED = "_XlaMustCompile"
+
 #: Attributes that keep TensorFlow from putting a function's body in the place of its call.
-_KEPT_APART = ("_XlaMustCompile", "_noinline")
+_KEPT_APART = (COMPILED, "_noinline")
+
+
+def without_compiler(frozen: Frozen) -> Frozen | None:
+    """Give a copy in which nothing is marked for XLA; None where nothing is."""
+    if not any(COMPILED in node.attr for nodes in frozen.bodies for node in nodes):
+        return None
+    copy = replace(frozen, graph=type(frozen.graph)())
+    copy.graph.CopyFrom(frozen.graph)
+    for nodes in copy.bodies:
+        for node in nodes:
+            node.attr.pop(COMPILED, None)
+    for function in copy.graph.library.function:
+        function.attr.pop(COMPILED, None)
+    rename_functions(copy.graph, "_uncompiled")
+    return copy
 
 
 def inlined(frozen: Frozen) -> Frozen:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import LoadError
-from convert.sources._frozen import Call, Frozen, freeze, rename_functions, revive
+from convert.sources._frozen import Call, Frozen, freeze, rename_functions, revive, without_compiler
 from convert.spec import Signature
 from convert.worker import summary
 from validators.runtimes import Arrays, Session
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 MARK = "_in_float64"
-
-#: Marks calls that XLA compiles, as Keras has it do grouped convolutions: in float64 its kernels are 4 to 40 times as
-#: slow as TensorFlow's own, which has those of two dimensions with channels last.
-COMPILED = "_XlaMustCompile"
 
 #: Operators whose answer depends on how wide a number is stored, not on its value.
 _BY_BITS = frozenset({"Bitcast", "DecodeRaw", "DecodePaddedRaw"})
@@ -34,8 +31,8 @@ SAME_MODEL = 0.3
 class WideSession(Session):
     """A model's graph in float64, run on named arrays."""
 
-    def __init__(self, call: Call, signature: Signature) -> None:
-        self._run = in_float64(call, signature)
+    def __init__(self, frozen: Frozen, signature: Signature) -> None:
+        self._run = in_float64(frozen, signature)
         self._names = [spec.name for spec in signature.outputs]
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
@@ -46,15 +43,26 @@ class WideSession(Session):
 def open_wide(native: Session, call: Call, signature: Signature) -> WideSession:
     """Give a model that `call` runs on named tensors in float64; `native` is the same model at its own precision.
 
+    What XLA was to compile is tried without it first: it does so to the grouped convolutions of Keras, for which its
+    kernels in float64 are 4 to 40 times as slow as TensorFlow's own, where these can do them.
+
     Raises LoadError where it cannot compute so, or answers otherwise than rounding explains.
     """
     try:
-        session = WideSession(call, signature)
-        _require_same_model(native, session, signature)
+        frozen = freeze(call, signature)
+        if uncompiled := without_compiler(frozen):
+            with contextlib.suppress(Exception):  # whatever a kernel lacks, or does otherwise, the compiler may do
+                return _opened(native, uncompiled, signature)
+        return _opened(native, frozen, signature)
     except LoadError:
         raise
     except Exception as error:
         raise LoadError(f"the model does not run in float64: {type(error).__name__}: {summary(error, 2)}") from error
+
+
+def _opened(native: Session, frozen: Frozen, signature: Signature) -> WideSession:
+    session = WideSession(frozen, signature)
+    _require_same_model(native, session, signature)
     return session
 
 
@@ -74,16 +82,15 @@ def _require_same_model(native: Session, wide: Session, signature: Signature) ->
             raise LoadError(f"in float64 the model computes something else: {name} differs by {difference.max():.1e}")
 
 
-def in_float64(call: Call, signature: Signature) -> Callable[[Arrays], list[np.ndarray]]:
-    """Freeze a function of named tensors and give it as a function of arrays in double precision.
+def in_float64(frozen: Frozen, signature: Signature) -> Callable[[Arrays], list[np.ndarray]]:
+    """Widen a graph in place and give it as a function of arrays in double precision.
 
-    Every 32-bit float of the graph becomes a 64-bit one: constants, attributes, and those of the functions it calls.
+    Every narrower float of the graph becomes a 64-bit one: constants, attributes, and those of the functions it calls.
     Operators that TensorFlow only has in 32 bits are rewritten into others that it has in both. The answers come in
     the order of the signature. Raises LoadError where an operator's answer depends on its number of bits.
     """
     import tensorflow as tf
 
-    frozen = freeze(call, signature)
     widen(frozen)
     wide = revive(frozen)
     names = [spec.name for spec in signature.inputs]
@@ -97,23 +104,15 @@ def in_float64(call: Call, signature: Signature) -> Callable[[Arrays], list[np.n
 
 
 def widen(frozen: Frozen) -> None:
-    """Make every 32-bit float of a graph and of the functions in its library a 64-bit one, in place.
-
-    What was to be compiled is not where it runs without, see `COMPILED`.
-    """
+    """Make every narrower float of a graph and of the functions in its library a 64-bit one, in place."""
     library = frozen.graph.library.function
     rename_functions(frozen.graph, MARK)
-    plain = {function.signature.name for function in library if not _needs_compiler(function)}
     for nodes in frozen.bodies:
         for node in nodes:
             _refuse_bits(node)
-            if COMPILED in node.attr and node.attr["f"].func.name in plain:
-                node.attr.pop(COMPILED, None)
             for attribute in node.attr.values():
                 _widen_attribute(attribute)
     for function in library:
-        if function.signature.name in plain:
-            function.attr.pop(COMPILED, None)
         for argument in (*function.signature.input_arg, *function.signature.output_arg):
             argument.type = _wide(argument.type)
     # A body in a function names an output by its argument (node:y:0), the graph itself by position (node:1).
@@ -126,24 +125,17 @@ def widen(frozen: Frozen) -> None:
             function.ret[name] = outputs.get(value, value)
 
 
-def _needs_compiler(function: Any) -> bool:
-    """Whether it computes what TensorFlow's own kernels cannot on a CPU: channels first, groups in three dimensions."""
-    nodes = (node for node in function.node_def if "data_format" in node.attr)
-    return any(node.op == "Conv3D" or node.attr["data_format"].s.startswith(b"NC") for node in nodes)
-
-
 def _refuse_bits(node: Any) -> None:
-    from tensorflow.core.framework import types_pb2
-
     types = [attribute.type for attribute in node.attr.values() if attribute.WhichOneof("value") == "type"]
-    if node.op in _BY_BITS and types_pb2.DT_FLOAT in types:
-        raise LoadError(f"the operator {node.op} ({node.name}) reads the bits of 32-bit numbers")
+    if node.op in _BY_BITS and any(_wide(dtype) != dtype for dtype in types):
+        raise LoadError(f"the operator {node.op} ({node.name}) reads the bits of numbers that are to be wider")
 
 
 def _wide(dtype: int) -> int:
     from tensorflow.core.framework import types_pb2
 
-    return int(types_pb2.DT_DOUBLE if dtype == types_pb2.DT_FLOAT else dtype)
+    narrow = (types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16)
+    return int(types_pb2.DT_DOUBLE if dtype in narrow else dtype)
 
 
 def _widen_attribute(attribute: Any) -> None:
@@ -154,7 +146,7 @@ def _widen_attribute(attribute: Any) -> None:
         attribute.type = _wide(attribute.type)
     elif kind == "list":
         attribute.list.type[:] = [_wide(dtype) for dtype in attribute.list.type]
-    elif kind == "tensor" and attribute.tensor.dtype == tf.float32.as_datatype_enum:
+    elif kind == "tensor" and _wide(attribute.tensor.dtype) != attribute.tensor.dtype:
         values = tf.make_ndarray(attribute.tensor).astype("float64")
         attribute.tensor.CopyFrom(tf.make_tensor_proto(values, shape=values.shape))
     elif kind == "func":

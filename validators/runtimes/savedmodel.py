@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convert.errors import LoadError
 from convert.formats import savedmodel
-from convert.sources import UNASKED
+from convert.sources import TENSORFLOW
 from convert.sources._probe import probe
 from convert.sources._saved_model import load_served, place_of
-from convert.worker import Environment
 from validators.runtimes import RUNTIMES, Arrays, Inference, Runtime, Session, Subject
 
 if TYPE_CHECKING:
     import numpy as np
 
 #: NOTE: Why not the reference's process: an artifact must load where nothing of its source is.
-SAVEDMODEL = Environment("savedmodel", ("tensorflow",), without=UNASKED)
+SAVEDMODEL = dataclasses.replace(TENSORFLOW.environment, name="savedmodel")
 
 
 class SavedModelSession(Session):
