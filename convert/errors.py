@@ -14,6 +14,7 @@ EdgeproofError              never raised itself
 ├── DeviceError             a device, or the tool that was to time there, failed; what was asked of it is NOT_RUN
 └── WorkerError             exit 3: a stage's process failed
     ├── WorkerCrashed       it died: the signal, the end of its log
+    │   └── WorkerLost      it died before the stage began, in one that came before
     ├── WorkerTimeout       it ran past its time limit
     ├── WorkerMemory        it grew past its memory limit
     └── StageFailed         it raised something that is not in this tree
