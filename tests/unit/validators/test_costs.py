@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from convert.errors import LoadError
+from convert.formats import onnx as onnx_format
 from convert.spec import SourceFile
 from convert.worker import Workers, limits_of
 from validators.costs import COSTERS, Counting, Macs, Step, count, peak_bytes
@@ -73,6 +74,17 @@ def test_without_a_run_what_the_file_states_is_counted_and_the_rest_has_a_reason
     assert found.reasons["activation_bytes"] == "it was not run"
     assert found.weight_bytes > 0
     assert sum(found.operators.values()) > 5
+
+
+def test_an_onnx_file_too_large_to_be_handed_over_in_memory_is_counted_alike(counted, samples, tmp_path, monkeypatch):
+    from validators.costs import onnx as costs
+
+    written = []
+    write = onnx_format.write_model
+    monkeypatch.setattr(onnx_format, "write_model", lambda path, model: (written.append(path), write(path, model)))
+    monkeypatch.setattr(costs, "IN_MEMORY_BYTES", 0)
+    assert costs.count(samples / "digits.onnx", {"image": np.zeros(SHAPES["onnx"], np.float32)}) == counted("onnx")
+    assert len(written) == 2
 
 
 def test_an_operator_that_nobody_knows_is_named_and_not_0(counted, tmp_path: Path):
